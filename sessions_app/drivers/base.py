@@ -1,0 +1,130 @@
+"""What the boot engine asks of a power driver: plain values in, one result per target out.
+
+A driver imports no model, saves nothing and decides nothing about sessions. It talks to many BMCs at once
+inside one event loop and hands each result over as soon as it is known, so that a dead BMC never holds back
+the results of the live ones.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Action(StrEnum):
+    """What may be asked of a node's BMC."""
+
+    STATE = "state"  # read the power state, change nothing
+    ON = "on"  # set the one-time boot source (when given), then switch on
+    OFF_GRACEFUL = "off_graceful"  # ask the operating system to shut down
+    OFF_FORCED = "off_forced"  # cut the power
+
+
+class Power(StrEnum):
+    """Power state as the BMC reports it; a node counts as switched only when it has settled."""
+
+    ON = "on"
+    OFF = "off"
+    CHANGING = "changing"  # PoweringOn, PoweringOff: neither yet
+    UNKNOWN = "unknown"
+
+
+class Reason(StrEnum):
+    """Why an action did not succeed, in the words that operators group by."""
+
+    UNREACHABLE = "unreachable"  # no TCP connection, or it broke
+    TIMED_OUT = "timed_out"  # connected, no answer in time
+    TLS = "tls"  # certificate not trusted
+    REFUSED = "refused"  # 4xx/5xx that is none of the others
+    UNAUTHORISED = "unauthorised"  # 401, 403
+    UNSUPPORTED = "unsupported"  # the BMC does not know this reset type or boot source
+    BUSY = "busy"  # 503, "not ready", during POST: worth another try
+    SETTINGS = "settings"  # the BMC's record here is incomplete or wrong
+    INTERNAL = "internal"  # a fault of ours
+
+
+# Reasons where trying the same again cannot help until a person has changed something.
+PERMANENT = frozenset({Reason.UNAUTHORISED, Reason.UNSUPPORTED, Reason.TLS, Reason.SETTINGS})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One declared field of a driver: forms, masking, docs and validation all read this."""
+
+    name: str
+    label: str
+    kind: type = str
+    required: bool = False
+    secret: bool = False
+    default: Any = None
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BootSource:
+    """A one-time boot override to set before switching on."""
+
+    target: str  # "Pxe" or "UefiHttp"
+    url: str = ""  # for UefiHttp only: HttpBootUri, sent only to BMCs that advertise it
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One action on one node. `key` is the caller's and comes back in the Result."""
+
+    key: int
+    node: str  # xname, for fakes and messages
+    action: Action
+    address: str  # base URL of the BMC, e.g. https://10.1.0.7
+    system: str = ""  # path of the node's System resource; "" = discover it
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    boot: BootSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one Target.
+
+    `ok`: the BMC accepted the action (or, for STATE, answered). Acceptance is not completion: the engine
+    polls until the power state has followed. `begun` is False where nothing at all was sent, because the
+    time to begin had passed. `error` is a short sentence without addresses, names or secrets, so that
+    equal faults of many nodes group under one text.
+    """
+
+    key: int
+    ok: bool
+    power: Power = Power.UNKNOWN
+    reason: Reason | None = None
+    error: str = ""
+    system: str = ""  # the System path, when it was discovered just now
+    begun: bool = True
+
+
+class PowerDriver(ABC):
+    """One kind of BMC. An instance lives in one event loop and may keep connections between calls."""
+
+    kind: ClassVar[str]
+    label: ClassVar[str]
+    settings: ClassVar[tuple[Setting, ...]] = ()
+
+    @abstractmethod
+    def perform(self, targets: Sequence[Target], *, begin_by: float) -> AsyncIterator[Result]:
+        """Act on all targets at once; yield each one's Result as soon as it is known, every key once.
+
+        `begin_by` is a time of `time.monotonic()`: no changing request is sent after it; such targets
+        yield `begun=False`. The call never raises for a fault of one target. Bounds (in flight, per BMC,
+        time-outs) are the driver's own; one target takes at most `OPERATION_SECONDS` once begun.
+        """
+
+    async def aclose(self) -> None:
+        """Close what the driver keeps open."""
+
+
+# From the first byte of an action to its result, all retries within it included. The engine's claim on a
+# node is longer than BEGIN + OPERATION, so a claim that lapsed can have nothing in flight.
+BEGIN_SECONDS = 6.0
+OPERATION_SECONDS = 10.0
