@@ -61,6 +61,7 @@ class Setting:
     secret: bool = False
     default: Any = None
     help: str = ""
+    choices: tuple[str, ...] = ()  # the only values taken, when given
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,15 @@ class Result:
     begun: bool = True
 
 
+class PowerError(Exception):
+    """Why one action on one node failed: a Reason and the short sentence that goes into its Result."""
+
+    def __init__(self, reason: Reason, error: str) -> None:
+        super().__init__(error)
+        self.reason = reason
+        self.error = error
+
+
 class PowerDriver(ABC):
     """One kind of BMC. An instance lives in one event loop and may keep connections between calls."""
 
@@ -120,7 +130,7 @@ class PowerDriver(ABC):
         time-outs) are the driver's own; one target takes at most `OPERATION_SECONDS` once begun.
         """
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027  # most drivers have nothing to close
         """Close what the driver keeps open."""
 
 

@@ -1,0 +1,259 @@
+"""What every driver over a network needs, so that a kind of BMC only has to speak its protocol.
+
+`BoundedDriver.perform` runs many actions at once within bounds: a number of them in flight, one per BMC,
+a time to begin, a time to end, and a circuit breaker per BMC. A subclass writes `act`, for one target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import time
+import traceback
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+from urllib.parse import quote
+
+from .base import OPERATION_SECONDS, PowerDriver, PowerError, Reason, Result, Target
+
+logger = logging.getLogger(__name__)
+
+BREAKER_FAILURES = 3  # in a row, before a BMC is left alone for a while
+BREAKER_SECONDS = 5.0  # the first pause; each further failure doubles it
+BREAKER_SECONDS_MOST = 60.0
+PATIENCE_SECONDS = 1.0  # after this a waiting action lends its place to others
+SILENT = frozenset({Reason.UNREACHABLE, Reason.TIMED_OUT})
+NO_ANSWER = "BMC does not answer"
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class TooLateError(Exception):
+    """The time to begin passed before a changing request could be sent."""
+
+
+class BoundedCache(OrderedDict[K, V], Generic[K, V]):
+    """A dict that forgets what was used longest ago: a driver must not grow with the site's history."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def recall(self, key: K) -> V | None:
+        """The value, marked as used just now."""
+        value = self.get(key)
+        if value is not None:
+            self.move_to_end(key)
+        return value
+
+    def keep(self, key: K, value: V) -> None:
+        """Store the value; forget the eldest when there are too many."""
+        self[key] = value
+        self.move_to_end(key)
+        while len(self) > self.most:
+            self.popitem(last=False)
+
+
+class Breaker:
+    """Leaves a silent BMC alone for 5 s, 10 s, ... 60 s, so that it costs nothing while it is dead."""
+
+    __slots__ = ("failures", "open_until")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.open_until = 0.0
+
+    def is_open(self) -> bool:
+        """Whether to answer at once. After a pause the next action is let through as the probe."""
+        return self.failures >= BREAKER_FAILURES and time.monotonic() < self.open_until
+
+    def record(self, reason: Reason | None) -> None:
+        """Count a silent BMC, or close the breaker: any answer at all, even a refusal, is a sign of life."""
+        if reason not in SILENT:
+            self.failures = 0
+            return
+        self.failures += 1
+        beyond = self.failures - BREAKER_FAILURES
+        if beyond >= 0:
+            pause = min(BREAKER_SECONDS * 2 ** min(beyond, 10), BREAKER_SECONDS_MOST)
+            self.open_until = time.monotonic() + pause
+
+
+class Channel:
+    """What is remembered of one BMC: its breaker, and the lock that keeps it to one action at a time."""
+
+    __slots__ = ("breaker", "lock")
+
+    def __init__(self) -> None:
+        self.breaker = Breaker()
+        self.lock = asyncio.Lock()
+
+
+class Places:
+    """At most `busy` actions at work, and at most three times as many that merely wait.
+
+    An action without an answer after `PATIENCE_SECONDS` costs nothing but a socket. It lends its place to
+    others, otherwise a few hundred dead BMCs would keep all places for the length of a time-out.
+    """
+
+    def __init__(self, busy: int) -> None:
+        self._free = asyncio.Semaphore(busy)
+        self._waiting = 0
+        self._waiting_most = 3 * busy
+
+    async def take(self) -> Callable[[], None]:
+        """Wait for a place; return the function that gives it back."""
+        await self._free.acquire()
+        lent = False
+
+        def lend() -> None:
+            nonlocal lent
+            if self._waiting < self._waiting_most:
+                lent = True
+                self._waiting += 1
+                self._free.release()
+
+        timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, lend)
+
+        def give_back() -> None:
+            timer.cancel()
+            if lent:
+                self._waiting -= 1
+            else:
+                self._free.release()
+
+        return give_back
+
+
+class BoundedDriver(PowerDriver):
+    """Base of the drivers that talk to one BMC at a time with `act`."""
+
+    def __init__(self, *, in_flight: int = 256) -> None:
+        """Must be created inside the event loop that it will serve. `in_flight`: actions at work at once."""
+        self._places = Places(in_flight)
+        self._channels: BoundedCache[str, Channel] = BoundedCache(50_000)
+
+    @abstractmethod
+    async def act(self, target: Target, begin_by: float) -> Result:
+        """Do one action. Raise PowerError for a fault, TooLateError where `begin_by` was missed.
+
+        At most one `act` runs per `channel_of` at a time; it is cancelled after `OPERATION_SECONDS`.
+        """
+
+    def channel_of(self, target: Target) -> str:
+        """What must be talked to one action at a time; by default the BMC's address."""
+        return target.address
+
+    async def perform(self, targets: Sequence[Target], *, begin_by: float) -> AsyncIterator[Result]:
+        """See PowerDriver.perform."""
+        ready: asyncio.Queue[Result] = asyncio.Queue()
+        queues: dict[str, list[Target]] = {}
+        for target in targets:
+            queues.setdefault(self.channel_of(target), []).append(target)
+        tasks = [
+            asyncio.create_task(self._serve(address, queue, begin_by, ready.put_nowait))
+            for address, queue in queues.items()
+        ]
+        try:
+            for _ in targets:
+                yield await ready.get()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _serve(
+        self, address: str, queue: Iterable[Target], begin_by: float, report: Callable[[Result], None]
+    ) -> None:
+        channel = self._channels.recall(address)
+        if channel is None:
+            channel = Channel()
+            self._channels.keep(address, channel)
+        for target in queue:
+            report(await self._attempt(channel, target, begin_by))
+
+    async def _attempt(self, channel: Channel, target: Target, begin_by: float) -> Result:
+        """One action within all bounds; whatever goes wrong is its Result."""
+        if channel.breaker.is_open():
+            return failure(target, Reason.UNREACHABLE, NO_ANSWER)
+        try:
+            give_back = await self._begin(channel, begin_by)
+        except TimeoutError:
+            return Result(key=target.key, ok=False, begun=False)
+        try:
+            # Other actions on this BMC may have found it dead while this one was waiting.
+            if channel.breaker.is_open():
+                return failure(target, Reason.UNREACHABLE, NO_ANSWER)
+            result = await self._act_in_time(target, begin_by)
+            if result.begun:
+                channel.breaker.record(result.reason)
+            return result
+        finally:
+            give_back()
+            channel.lock.release()
+
+    async def _begin(self, channel: Channel, begin_by: float) -> Callable[[], None]:
+        """Take the BMC's lock, then a place; TimeoutError when both were not to be had in time."""
+        remaining = begin_by - time.monotonic()
+        if remaining <= 0:  # asyncio.timeout only strikes where something is waited for
+            raise TimeoutError
+        async with asyncio.timeout(remaining):
+            await channel.lock.acquire()
+            try:
+                return await self._places.take()
+            except BaseException:
+                channel.lock.release()
+                raise
+
+    async def _act_in_time(self, target: Target, begin_by: float) -> Result:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(OPERATION_SECONDS):
+                return await self.act(target, begin_by)
+        except PowerError as error:
+            return failure(target, error.reason, error.error)
+        except TooLateError:
+            # Less than a second spent on it: the queue was slow, not the BMC, so it was no attempt.
+            if time.monotonic() - started < 1.0:
+                return Result(key=target.key, ok=False, begun=False)
+            return failure(target, Reason.TIMED_OUT, "BMC was too slow to be switched in time")
+        except TimeoutError:
+            return failure(target, Reason.TIMED_OUT, "BMC did not answer in time")
+        except Exception:
+            logger.error(
+                "The %s driver failed at %s of %s.\n%s",
+                self.kind, target.action, target.node, mask(traceback.format_exc(), target),
+            )  # fmt: skip
+            return failure(target, Reason.INTERNAL, "Internal fault of the power driver")
+
+
+def failure(target: Target, reason: Reason, error: str) -> Result:
+    """The Result of an action that did not succeed."""
+    return Result(key=target.key, ok=False, reason=reason, error=error)
+
+
+def mask(text: str, *targets: Target) -> str:
+    """The text without the secrets of these targets. For logs and for what a BMC says about a request."""
+    for target in targets:
+        for secret in target.secrets.values():
+            if secret:
+                for form in _forms(str(secret), target):
+                    text = text.replace(form, "***")
+    return text
+
+
+def _forms(secret: str, target: Target) -> Iterable[str]:
+    """A secret as it may be met in requests and tracebacks: plain, quoted, JSON, basic-auth header."""
+    yield secret
+    yield repr(secret)[1:-1]
+    yield json.dumps(secret)[1:-1]
+    yield quote(secret, safe="")
+    with suppress(UnicodeEncodeError):
+        user = str(target.settings.get("username", ""))
+        yield base64.b64encode(f"{user}:{secret}".encode()).decode()
+        yield base64.b64encode(secret.encode()).decode()
