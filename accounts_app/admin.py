@@ -1,0 +1,59 @@
+"""Users, domains and keys, for support staff."""
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts_app.models import ApiKey, Domain, User
+from accounts_app.services import revoke_key
+
+
+@admin.register(User)
+class MusterUserAdmin(UserAdmin):
+    """Django's user pages with role and domain."""
+
+    fieldsets = (*(UserAdmin.fieldsets or ()), ("Muster", {"fields": ("role", "domain")}))
+    add_fieldsets = (*UserAdmin.add_fieldsets, ("Muster", {"fields": ("role", "domain")}))
+    list_display = ["username", "role", "domain", "is_active", "is_staff", "last_login"]
+    list_filter = ["role", "domain", "is_active", "is_staff"]
+
+
+@admin.register(Domain)
+class DomainAdmin(admin.ModelAdmin):
+    """Tenants."""
+
+    list_display = ["name", "description", "created_at"]
+    search_fields = ["name", "description"]
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):
+    """Keys, to look at and to revoke; the secret is nowhere to be read."""
+
+    list_display = [
+        "access_key",
+        "name",
+        "user",
+        "scope",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    ]
+    list_filter = ["scope", "revoked_at", "expires_at"]
+    search_fields = ["access_key", "name", "user__username"]
+    fields = readonly_fields = list_display
+    actions = ["revoke"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    @admin.action(description="Revoke the selected keys")
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        """Make them useless from now on."""
+        for key in queryset:
+            revoke_key(key=key, actor=request.user)

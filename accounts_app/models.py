@@ -1,0 +1,104 @@
+"""Users, domains (tenants) and keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.utils import timezone
+
+from accounts_app import secrets
+from accounts_app.states import VERBS, Role, Verb
+
+
+class Domain(models.Model):
+    """A tenant: owns nodes, templates, sessions; named in the header Cray-Tenant-Name."""
+
+    name = models.CharField(max_length=127, unique=True)
+    description = models.CharField(max_length=255, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class MusterUserManager(UserManager["User"]):
+    """Makes users; whoever `createsuperuser` makes is a superadmin."""
+
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **extra: Any
+    ) -> User:
+        extra.setdefault("role", Role.SUPERADMIN)
+        return super().create_superuser(username, email, password, **extra)
+
+
+class User(AbstractUser):
+    """A person or a program. Projects are Django's groups."""
+
+    role = models.CharField(max_length=16, choices=Role, default=Role.NONE)
+    domain = models.ForeignKey(Domain, null=True, blank=True, on_delete=models.PROTECT)
+
+    objects = MusterUserManager()
+
+    @property
+    def is_superadmin(self) -> bool:
+        """Whether everything of every domain is open to him."""
+        return self.is_active and self.role == Role.SUPERADMIN
+
+    def may(self, verb: str) -> bool:
+        """Whether the role allows `verb` at all; which objects, querysets decide (`visible_to`)."""
+        return self.is_active and verb in VERBS[self.role]
+
+
+class OwnedQuerySet(models.QuerySet[Any]):
+    """Rows of a domain. Permission narrows the queryset first."""
+
+    def visible_to(self, user: Any) -> OwnedQuerySet:
+        """Everything for superadmins; else the rows of the user's own domain (none = the untenanted)."""
+        if not getattr(user, "is_authenticated", False) or not user.may(Verb.READ):
+            return self.none()
+        if user.is_superadmin:
+            return self.all()
+        return self.filter(domain_id=user.domain_id)
+
+
+class ApiKey(models.Model):
+    """A key for programs: an access key, known; a secret, shown once and stored as a digest.
+
+    Keys that sign requests (HMAC) also keep the secret encrypted, for the signature can't be checked
+    without it.
+    """
+
+    access_key = models.CharField(max_length=32, unique=True)
+    name = models.CharField(max_length=127, blank=True)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="keys")
+    secret_digest = models.CharField(max_length=64)
+    secret_encrypted = models.TextField(blank=True)
+    scope = models.CharField(max_length=16, choices=Verb, default=Verb.ADMIN)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.access_key
+
+    @property
+    def is_usable(self) -> bool:
+        """Neither revoked nor expired, and its user active."""
+        if self.revoked_at is not None or not self.user.is_active:
+            return False
+        return self.expires_at is None or self.expires_at > timezone.now()
+
+    def allows(self, verb: str) -> bool:
+        """Whether the key's scope covers `verb`: admin covers all, operate covers read."""
+        return verb in {
+            Verb.READ: {Verb.READ},
+            Verb.OPERATE: {Verb.READ, Verb.OPERATE},
+            Verb.ADMIN: set(Verb),
+        }.get(Verb(self.scope), set())
+
+    def matches(self, secret: str) -> bool:
+        """Whether this is the key's secret, in constant time."""
+        return secrets.same(self.secret_digest, secrets.digest(secret, purpose="key"))

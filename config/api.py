@@ -1,0 +1,83 @@
+"""What every JSON door shares: errors as problem documents, pages of lists."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from events_app.models import InvalidTransition
+
+PROBLEM = "application/problem+json"
+
+
+class Pages(LimitOffsetPagination):
+    """`limit` (100, at most 1000) and `offset`; answers count, next, previous, results."""
+
+    default_limit = 100
+    max_limit = 1000
+
+
+def problem(status: int, title: str, detail: str, errors: Any = None) -> Response:
+    """An RFC 9457 problem document; `errors` maps fields to what is wrong with each."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors is not None:
+        body["errors"] = errors
+    return Response(body, status=status, content_type=PROBLEM)
+
+
+def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Turn what a view raised into the error body of its API.
+
+    A view class may bring its own `problem(status, title, detail, errors)` where its API's errors look
+    different. What is none of these stays a 500.
+    """
+    translated = _translate(error)
+    if translated is None:
+        return None
+    set_rollback()
+    status, detail, errors, headers = translated
+    make = getattr(context.get("view"), "problem", problem)
+    response = make(status, http.HTTPStatus(status).phrase, detail, errors)
+    for name, value in headers.items():
+        response[name] = value
+    return response
+
+
+def _translate(error: Exception) -> tuple[int, str, Any, dict[str, str]] | None:
+    """Status, one sentence, errors by field, headers."""
+    if isinstance(error, InvalidTransition):
+        return 409, str(error), None, {}
+    if isinstance(error, Http404):
+        return 404, str(error) or "Not found.", None, {}
+    if isinstance(error, PermissionDenied):
+        return 403, str(error) or "Your role does not allow this.", None, {}
+    if isinstance(error, ValidationError):
+        fields = getattr(error, "message_dict", None)
+        return 400, " ".join(error.messages), fields, {}
+    if not isinstance(error, exceptions.APIException):
+        return None
+    headers = {}
+    if getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = error.auth_header
+    if getattr(error, "wait", None):
+        headers["Retry-After"] = f"{error.wait:.0f}"
+    if isinstance(error, exceptions.ValidationError):
+        return 400, _sentence(error.detail), error.detail, headers
+    return error.status_code, _sentence(error.detail), None, headers
+
+
+def _sentence(detail: Any, path: str = "") -> str:
+    """All messages of DRF's nested detail as one text."""
+    if isinstance(detail, Mapping):
+        return " ".join(_sentence(value, f"{path}.{key}".strip(".")) for key, value in detail.items())
+    if isinstance(detail, list):
+        return " ".join(_sentence(value, path) for value in detail)
+    return f"{path}: {detail}" if path and path != "non_field_errors" else str(detail)

@@ -1,0 +1,9 @@
+"""HTTP by Django; streams are served in front of it (events_app)."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+application = get_asgi_application()

@@ -1,0 +1,246 @@
+"""Every setting, from the environment; docs/settings.md describes them.
+
+The defaults run on one machine with SQLite and the embedded Valkey; nothing in the code changes for
+PostgreSQL, a Redis of the site's own and many processes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import dj_database_url
+from celery.schedules import schedule
+from cryptography.fernet import Fernet
+
+from config import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+HOME = Path(env.text("MUSTER_HOME", str(BASE_DIR / "var"))).absolute()
+VERSION = "0.1.0"
+
+DEBUG = env.flag("MUSTER_DEBUG")
+SECRET_KEY = env.secret("MUSTER_SECRET_KEY", HOME / "secret_key")
+# Newest first: the first key encrypts, all of them decrypt (MultiFernet).
+MUSTER_ENCRYPTION_KEYS = [
+    key.strip()
+    for key in env.secret("MUSTER_ENCRYPTION_KEYS", HOME / "encryption_keys", Fernet.generate_key().decode())
+    .replace("\n", ",")
+    .split(",")
+    if key.strip()
+]
+# Where nodes and browsers reach us: boot scripts and links are written with it.
+MUSTER_URL = env.text("MUSTER_URL", "http://127.0.0.1:8000").rstrip("/")
+ALLOWED_HOSTS = env.words("MUSTER_ALLOWED_HOSTS", ["*"] if DEBUG else ["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.words("MUSTER_TRUSTED_ORIGINS", [MUSTER_URL])
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "django_filters",
+    "django_htmx",
+    "channels",
+    "django_eventstream",
+    "events_app",
+    "accounts_app",
+    "sessions_app",
+    "tasks_app",
+    "workflows_app",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = False  # the documented paths have none, and a redirect would drop a POST's body
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# -- database ---------------------------------------------------------------------------------------
+DATABASE_URL = env.text("MUSTER_DATABASE_URL", f"sqlite:///{HOME / 'muster.sqlite3'}")
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    HOME.mkdir(parents=True, exist_ok=True)
+    DATABASES["default"]["OPTIONS"] = {
+        # Several processes write. A transaction takes the write lock when it begins, so that it can wait
+        # for it; one that starts reading and then writes can't wait and fails at once.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 30,
+        "init_command": (
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16000;"
+            "PRAGMA temp_store=MEMORY;"
+        ),
+    }
+    DATABASES["default"]["TEST"] = {"NAME": env.text("MUSTER_TEST_SQLITE") or None}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# -- Redis (or Valkey): broker and bell ---------------------------------------------------------------
+REDIS_URL = env.text("MUSTER_REDIS_URL", f"unix://{HOME / 'run' / 'redis.sock'}")
+CELERY_BROKER_URL = env.text("MUSTER_BROKER_URL", REDIS_URL.replace("unix://", "redis+socket://", 1))
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {
+    "sessions_app.steps.*": {"queue": "boot"},
+    "tasks_app.steps.*": {"queue": "tasks"},
+    "workflows_app.steps.*": {"queue": "workflows"},
+}
+CELERY_TASK_ACKS_LATE = False  # a message is a wake-up only: losing one costs a tick, doubling one nothing
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker as long as it takes
+CELERY_TASK_PUBLISH_RETRY = False  # who wakes must not wait for a broker that is away
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 2,
+    "socket_timeout": 5,
+    "health_check_interval": 10,
+}
+CELERY_TIMEZONE = "UTC"
+# `expires`: while no worker runs, ticks must not pile up and all run at once afterwards.
+CELERY_BEAT_SCHEDULE = {
+    "beat-seen": {
+        "task": "events_app.steps.note_beat",
+        "schedule": schedule(2),
+        "options": {"expires": 5},
+    },
+    "tell-progress": {
+        "task": "events_app.steps.tell_progress",
+        "schedule": schedule(1),
+        "options": {"expires": 1},
+    },
+    "advance-nodes": {
+        "task": "sessions_app.steps.advance_nodes",
+        "schedule": schedule(2),
+        "options": {"expires": 2},
+    },
+    "start-pending-sessions": {
+        "task": "sessions_app.steps.start_pending",
+        "schedule": schedule(2),
+        "options": {"expires": 2},
+    },
+    "sweep-sessions": {
+        "task": "sessions_app.steps.sweep",
+        "schedule": schedule(10),
+        "options": {"expires": 10},
+    },
+    "prune-events": {
+        "task": "events_app.steps.prune_events",
+        "schedule": schedule(3600),
+        "options": {"expires": 3600},
+    },
+}
+
+# -- events -------------------------------------------------------------------------------------------
+MUSTER_EVENTS_KEPT_DAYS = env.number("MUSTER_EVENTS_KEPT_DAYS", 30)
+MUSTER_BACKGROUND_TASK_HOURS = env.number("MUSTER_BACKGROUND_TASK_HOURS", 24)
+
+# -- drivers ------------------------------------------------------------------------------------------
+MUSTER_POWER_DRIVERS = {
+    "redfish": "sessions_app.drivers.redfish.RedfishDriver",
+    "fake": "sessions_app.drivers.fake.FakeDriver",
+}
+
+# -- who you are --------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts_app.User"
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+if "pytest" in sys.modules:
+    PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # tests make hundreds of users
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts_app.authentication.KeyAuthentication",
+        "accounts_app.authentication.LoginAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts_app.permissions.RolePermission"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": "config.api.Pages",
+    "PAGE_SIZE": 100,
+    "EXCEPTION_HANDLER": "config.api.handle_exception",
+    "COERCE_DECIMAL_TO_STRING": False,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Muster",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+# -- pages --------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = Path(env.text("MUSTER_STATIC_ROOT", str(HOME / "static")))
+WHITENOISE_USE_FINDERS = True
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# -- safety -------------------------------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+HTTPS = MUSTER_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = env.number("MUSTER_HSTS_SECONDS", 3600)
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.number("MUSTER_MAX_BODY_BYTES", 10 * 1024 * 1024)
+
+LOG_LEVEL = env.text("MUSTER_LOG_LEVEL", "INFO").upper()
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        # Celery says each tick's arrival and end at INFO: two lines a second that nobody reads.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}

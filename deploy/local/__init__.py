@@ -1,0 +1,1 @@
+"""`bin/up`: everything on one machine, below one directory, under one supervisor."""

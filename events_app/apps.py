@@ -1,0 +1,21 @@
+"""What happened, and who hears of it."""
+
+from django.apps import AppConfig
+
+
+class EventsConfig(AppConfig):
+    """Floor one: uses none of the other apps."""
+
+    name = "events_app"
+    verbose_name = "Events"
+
+    def ready(self) -> None:
+        """Let a worker say that it is there as soon as it is."""
+        from celery.signals import worker_ready
+
+        from events_app import services
+
+        def note_worker(**_: object) -> None:
+            services.note_seen("worker")
+
+        worker_ready.connect(note_worker, weak=False, dispatch_uid="events_app.note_worker")

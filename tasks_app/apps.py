@@ -1,0 +1,10 @@
+"""Infrastructure tasks and their runs."""
+
+from django.apps import AppConfig
+
+
+class TasksConfig(AppConfig):
+    """Floor three: a sibling of the other two, imports neither."""
+
+    name = "tasks_app"
+    verbose_name = "Tasks"
