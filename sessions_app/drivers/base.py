@@ -8,7 +8,7 @@ the results of the live ones.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -122,7 +122,7 @@ class PowerDriver(ABC):
     settings: ClassVar[tuple[Setting, ...]] = ()
 
     @abstractmethod
-    def perform(self, targets: Sequence[Target], *, begin_by: float) -> AsyncIterator[Result]:
+    def perform(self, targets: Sequence[Target], *, begin_by: float) -> AsyncGenerator[Result, None]:
         """Act on all targets at once; yield each one's Result as soon as it is known, every key once.
 
         `begin_by` is a time of `time.monotonic()`: no changing request is sent after it; such targets

@@ -14,7 +14,7 @@ import time
 import traceback
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -150,7 +150,7 @@ class BoundedDriver(PowerDriver):
         """What must be talked to one action at a time; by default the BMC's address."""
         return target.address
 
-    async def perform(self, targets: Sequence[Target], *, begin_by: float) -> AsyncIterator[Result]:
+    async def perform(self, targets: Sequence[Target], *, begin_by: float) -> AsyncGenerator[Result, None]:
         """See PowerDriver.perform."""
         ready: asyncio.Queue[Result] = asyncio.Queue()
         queues: dict[str, list[Target]] = {}
