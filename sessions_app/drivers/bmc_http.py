@@ -38,6 +38,13 @@ _TLS_PERMANENT = re.compile(
 )
 
 
+class BrokenConnection(PowerError):
+    """The connection broke before the whole answer was there: whether the BMC acted is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.UNREACHABLE, "BMC closed the connection")
+
+
 class Answer(NamedTuple):
     """What a BMC answered; `document` is {} where the body is not one JSON object."""
 
@@ -86,7 +93,7 @@ class BmcHttp:
                 allow_redirects=False,
             ) as response:
                 content = await _read(response)
-                return Answer(response.status, response.headers, _document(content), path)
+                return Answer(response.status, response.headers, _document(response.status, content), path)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # Not chained: an HTTP exception may carry the request's headers, and with them the password.
             fault = _fault(error)
@@ -194,13 +201,15 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _document(content: bytes) -> dict[str, Any]:
+def _document(status: int, content: bytes) -> dict[str, Any]:
     if not content:
         return {}
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
-        return {}
+        # Some services answer errors as a bare sentence; a web server's HTML page says nothing more.
+        text = content[:500].decode("utf-8", "replace").strip()
+        return {"error": {"message": text}} if status >= 400 and not text.startswith("<") else {}
     return document if isinstance(document, dict) else {}
 
 
@@ -223,7 +232,7 @@ def _fault(error: Exception) -> PowerError:
     if isinstance(error, aiohttp.ClientConnectorError):
         return PowerError(Reason.UNREACHABLE, "BMC does not answer")
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
-        return PowerError(Reason.UNREACHABLE, "BMC closed the connection")
+        return BrokenConnection()
     if isinstance(error, aiohttp.InvalidURL):
         return PowerError(Reason.SETTINGS, "BMC's address is not an http or https URL")
     return PowerError(Reason.REFUSED, "BMC's answer is not valid HTTP")

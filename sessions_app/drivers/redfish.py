@@ -236,4 +236,4 @@ async def _finished(talk: Talk, answer: Answer) -> Answer:
 
 
 def _result(target: Target, path: str, power: Power) -> Result:
-    return Result(target.key, ok=True, power=power, system="" if target.system else path)
+    return Result(target.key, ok=True, power=power, system="" if path == target.system else path)

@@ -200,7 +200,7 @@ def readable(text: str, *names: str) -> str:
     text = _BLANK.sub(" ", text).strip()
     text = "".join(character for character in text if character.isprintable())
     for name in names:
-        if name:
+        if len(name) > 3:
             text = text.replace(name, "…")
     text = _ADDRESS.sub("…", text)
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1].rstrip() + "…"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import PowerError, Reason, Target
-from .bmc_http import Answer, BmcHttp, base_url, local_path, tls_context
+from .bmc_http import Answer, BmcHttp, BrokenConnection, base_url, local_path, tls_context
 from .bounded import BoundedCache, TooLateError, mask
 from .redfish_documents import NotOffered, messages_of, readable, reason_of
 
@@ -112,12 +112,18 @@ class Talk:
         """One request with credentials; once more after an expired session or a short "not now"."""
         if not path:
             raise PowerError(Reason.REFUSED, "BMC's documents lack a link that is needed")
-        answer = await self._send(method, path, body, headers)
+        try:
+            answer = await self._send(method, path, body, headers)
+        except BrokenConnection:
+            if method == "POST":  # it may have acted; the engine looks at the power state before it repeats
+                raise
+            answer = await self._send(method, path, body, headers)
         if answer.status == 401 and self._by_session and self._logins.tokens.pop(self._login_key(), None):
             answer = await self._send(method, path, body, headers)
         if answer.status in (429, 503) and not self._waited:
             seconds = retry_after(answer, RETRY_SECONDS)
-            if seconds <= RETRY_SECONDS_MOST:
+            in_time = method == "GET" or time.monotonic() + seconds < self._begin_by
+            if seconds <= RETRY_SECONDS_MOST and in_time:
                 self._waited = True
                 await asyncio.sleep(seconds)
                 answer = await self._send(method, path, body, headers)
