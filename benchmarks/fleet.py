@@ -14,6 +14,7 @@ import json
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -61,14 +62,17 @@ class Fleet:
         self.nodes = Nodes(options, self._log)
         pages = Pages(options)
         self.bmcs = [
-            Bmc(index, options, self._log, pages, self.nodes.power_changed) for index in range(options.count)
+            Bmc(options.first + index, options, self._log, pages, self.nodes.power_changed)
+            for index in range(options.count)
         ]
         self._deal_faults()
         self._authority: Authority | None = None
         self._places: list[tuple[str, int]] = []  # of each BMC; of the shared listener in path mode
         self._servers: dict[int, asyncio.AbstractServer] = {}
         self._idle: dict[int, list[socket.socket]] = {}  # what holds the place of a dead or silent BMC
+        self._opening: set[asyncio.Future[None]] = set()  # keeps the tasks alive until they are done
         self._control: asyncio.AbstractServer | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="fleet-tls-")
 
     async def start(self) -> None:
         """Listen everywhere. Raises OptionsError where the machine allows too few open files."""
@@ -76,14 +80,15 @@ class Fleet:
         listeners = 1 if options.by == "path" else options.count
         _allow_files(listeners + options.count + 200)
         if options.https:
-            self._authority = Authority(options.tls_dir or tempfile.mkdtemp(prefix="fleet-tls-"))
+            self._authority = Authority(options.tls_dir or self._folder.name)
         port = options.port
-        for index in range(listeners):
-            holder = _bind(loopback(index) if options.by == "address" else "127.0.0.1", port)
+        for place in range(listeners):
+            host = loopback(options.first + place) if options.by == "address" else "127.0.0.1"
+            holder = _bind(host, port)
             self._places.append(holder.getsockname())
             if options.by == "address":
                 port = holder.getsockname()[1]
-            await self._open(index, holder)
+            await self._open(place, holder)
         loop = asyncio.get_running_loop()
         self._control = await loop.create_server(lambda: ControlConnection(self), "127.0.0.1", 0)
         await self.nodes.start()
@@ -99,15 +104,16 @@ class Fleet:
         for sockets in self._idle.values():
             for one in sockets:
                 one.close()
+        self._folder.cleanup()
         self._log.close()
 
-    def address(self, index: int) -> str:
+    def address(self, bmc: Bmc) -> str:
         """Base URL of a BMC; Redfish paths are appended to it."""
         scheme = "https" if self.options.https else "http"
         if self.options.by == "path":
             host, port = self._places[0]
-            return f"{scheme}://{host}:{port}/bmc/{index:05d}"
-        host, port = self._places[index]
+            return f"{scheme}://{host}:{port}/bmc/{bmc.index:05d}"
+        host, port = self._places[bmc.index - self.options.first]
         return f"{scheme}://{host}:{port}"
 
     def inventory(self) -> list[dict[str, Any]]:
@@ -117,7 +123,7 @@ class Fleet:
                 "xname": bmc.xname,
                 "nid": bmc.index + 1,
                 "mac": mac(bmc.index),
-                "address": self.address(bmc.index),
+                "address": self.address(bmc),
                 "system": f"/redfish/v1/Systems/{self.options.system}",
             }
             for bmc in self.bmcs
@@ -129,7 +135,7 @@ class Fleet:
         return {
             "count": self.options.count,
             "by": self.options.by,
-            "address": self.address(0),
+            "address": self.address(self.bmcs[0]),
             "ca": str(self._authority.ca_file) if self._authority else None,
             "control": f"http://127.0.0.1:{self._control.sockets[0].getsockname()[1]}",
         }
@@ -138,80 +144,72 @@ class Fleet:
         """Give a BMC a fault for all requests to come, or take it away."""
         before, bmc.fault = bmc.fault, fault
         if self.options.by != "path" and (before in NEEDS_OWN_SOCKET or fault in NEEDS_OWN_SOCKET):
-            self._close(bmc.index)
-            task = asyncio.ensure_future(self._open(bmc.index, _bind(*self._places[bmc.index])))
+            place = bmc.index - self.options.first
+            self._close(place)
+            task = asyncio.ensure_future(self._open(place, _bind(*self._places[place])))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    _opening: set[asyncio.Future[None]] = set()  # keeps the tasks alive until they are done
-
     def _deal_faults(self) -> None:
         """Give each fault to its share of the BMCs, chosen by the seed."""
-        order = sorted(range(len(self.bmcs)), key=lambda index: draw(self.options.seed, index, 0))
+        order = sorted(self.bmcs, key=lambda bmc: draw(self.options.seed, bmc.index, 0))
         for fault, share in self.options.faults.items():
             dealt = round(share * len(self.bmcs))
-            for index in order[:dealt]:
-                self.bmcs[index].fault = fault
+            for bmc in order[:dealt]:
+                bmc.fault = fault
             order = order[dealt:]
 
-    async def _open(self, index: int, holder: socket.socket) -> None:
-        fault = self.bmcs[index].fault if self.options.by != "path" else None
+    async def _open(self, place: int, holder: socket.socket) -> None:
+        fault = self.bmcs[place].fault if self.options.by != "path" else None
         if fault is Fault.DEAD:
-            self._idle[index] = [holder]  # bound, not listening: refused, and nobody else takes the place
+            self._idle[place] = [holder]  # bound, not listening: refused, and nobody else takes the place
             return
         if fault is Fault.SILENT:
             # A queue of one place, taken by ourselves: the kernel drops every further SYN.
             holder.listen(0)
-            self._idle[index] = [holder, socket.create_connection(holder.getsockname())]
+            self._idle[place] = [holder, socket.create_connection(holder.getsockname())]
             return
-        context = self._context(index)
-        factory = functools.partial(
-            BmcConnection, self._finder(index), self.options, self._log, self.counters
-        )
-        loop = asyncio.get_running_loop()
+        find = self._find
+        if self.options.by != "path":
+            bmc = self.bmcs[place]
+            find = lambda path: (bmc, path)  # noqa: E731 - called for each request, nothing cheaper
+        factory = functools.partial(BmcConnection, find, self.options, self._log, self.counters)
         # A BMC's own queue is short; the shared one must take a whole fleet's first connections.
-        backlog = BACKLOG if self.options.by == "path" else 16
-        self._servers[index] = await loop.create_server(factory, sock=holder, ssl=context, backlog=backlog)
+        self._servers[place] = await asyncio.get_running_loop().create_server(
+            factory,
+            sock=holder,
+            ssl=self._context(place),
+            backlog=BACKLOG if self.options.by == "path" else 16,
+        )
 
-    def _close(self, index: int) -> None:
-        server = self._servers.pop(index, None)
+    def _close(self, place: int) -> None:
+        server = self._servers.pop(place, None)
         if server is not None:
             server.close()
-        for one in self._idle.pop(index, []):
+        for one in self._idle.pop(place, []):
             one.close()
 
-    def _context(self, index: int) -> Any:
+    def _context(self, place: int) -> ssl.SSLContext | None:
         if self._authority is None:
             return None
         if self.options.by != "address":
             return _context_of(self._authority, ("127.0.0.1",))
-        block = index // ADDRESSES_PER_BLOCK
-        first = block * ADDRESSES_PER_BLOCK
-        return _context_of(
-            self._authority, tuple(loopback(first + place) for place in range(ADDRESSES_PER_BLOCK))
-        )
-
-    def _finder(self, index: int) -> Any:
-        if self.options.by != "path":
-            bmc = self.bmcs[index]
-            return lambda path: (bmc, path)
-        return self._find
+        number = self.options.first + place
+        first = number - number % ADDRESSES_PER_BLOCK
+        addresses = tuple(loopback(first + step) for step in range(ADDRESSES_PER_BLOCK))
+        return _context_of(self._authority, addresses)
 
     def _find(self, path: str) -> tuple[Bmc | None, str]:
         """Part `/bmc/00042/redfish/v1` into the BMC and `/redfish/v1`."""
         number = path[5:10]
-        if (
-            path[:5] != "/bmc/"
-            or path[10:11] != "/"
-            or not number.isdecimal()
-            or int(number) >= len(self.bmcs)
-        ):
+        if path[:5] != "/bmc/" or path[10:11] != "/" or not number.isdecimal():
             return None, path
-        return self.bmcs[int(number)], path[10:]
+        place = int(number) - self.options.first
+        return (self.bmcs[place], path[10:]) if 0 <= place < len(self.bmcs) else (None, path)
 
 
 @functools.cache
-def _context_of(authority: Authority, addresses: tuple[str, ...]) -> Any:
+def _context_of(authority: Authority, addresses: tuple[str, ...]) -> ssl.SSLContext:
     return authority.context(addresses)
 
 
@@ -315,7 +313,7 @@ def parse(arguments: list[str] | None = None) -> tuple[FleetOptions, argparse.Na
         parser.add_argument(
             f"--{name}-seconds", type=Span.parse, default=getattr(default, field_name), metavar="S or S..S"
         )
-    for name in ("count", "port", "seed", "session_limit", "retry_after", "node_requests"):
+    for name in ("count", "first", "port", "seed", "session_limit", "retry_after", "node_requests"):
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=int, default=getattr(default, name), metavar="N"
         )
@@ -331,8 +329,8 @@ def parse(arguments: list[str] | None = None) -> tuple[FleetOptions, argparse.Na
     parser.add_argument("--inventory", metavar="FILE", help="write the nodes as JSON")
     parser.add_argument("--follow-stdin", action="store_true", help="end when standard input ends")
     given = parser.parse_args(arguments)
-    values = {one.name: getattr(given, one.name) for one in fields(FleetOptions) if hasattr(given, one.name)}
-    options = FleetOptions(**values, faults=dict(given.fault), flaky=dict(given.flaky))
+    given.faults, given.flaky = dict(given.fault), dict(given.flaky)
+    options = FleetOptions(**{one.name: getattr(given, one.name) for one in fields(FleetOptions)})
     try:
         options.check()
     except OptionsError as problem:

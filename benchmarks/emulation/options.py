@@ -59,6 +59,7 @@ class FleetOptions:
     """Everything that makes one fleet; times in seconds, shares and rates from 0 to 1."""
 
     count: int = 1000
+    first: int = 0  # number of the first node: several processes make one larger fleet
     by: str = "path"  # path, port or address
     port: int = 0  # of the shared listener (path), of every address (address); ignored by port
     https: bool = False
@@ -95,8 +96,9 @@ class FleetOptions:
 
     def check(self) -> None:
         """Refuse contradictions. Raises OptionsError."""
-        if not 1 <= self.count <= 256 * ADDRESSES_PER_BLOCK:
-            raise OptionsError(f"--count must be from 1 to {256 * ADDRESSES_PER_BLOCK}")
+        last = 256 * ADDRESSES_PER_BLOCK
+        if self.count < 1 or self.first < 0 or self.first + self.count > last:
+            raise OptionsError(f"--count and --first must name nodes from 0 to {last - 1}")
         own_socket = NEEDS_OWN_SOCKET & self.faults.keys()
         if own_socket and self.by == "path":
             raise OptionsError(

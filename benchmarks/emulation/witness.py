@@ -9,10 +9,11 @@ One JSON object per line, appended unbuffered, so that a killed fleet loses noth
     {"kind": "settled", "bmc", "at", "wall", "before", "after"}
     {"kind": "script" | "reported", "bmc", "at", "wall", "status"}
 
-`received`, `left` and `at` are of the fleet's monotonic clock: the request was read, its client went away
-before it was decided (where that happened), it was decided: a BMC carries out what it has read, whether or
-not anybody waits for the answer. `pending` is the direction of the power change that an earlier request had begun and that was not settled when this
-one was decided. Requests are logged when they would change a System (Reset, PATCH), refused ones too.
+`received`, `left` and `at` are of the fleet's monotonic clock: the request was read; its client went away
+before it was decided (where that happened); it was decided. A BMC carries out what it has read, whether or
+not anybody waits for the answer. `pending` is the direction of the power change that an earlier request had
+begun and that was not settled when this one was decided. Requests are logged when they would change a
+System (Reset, PATCH), refused ones too.
 """
 
 from __future__ import annotations
