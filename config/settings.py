@@ -111,7 +111,8 @@ CELERY_BROKER_URL = env.text("MUSTER_BROKER_URL", REDIS_URL.replace("unix://", "
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
-    "sessions_app.steps.*": {"queue": "boot"},
+    # Nodes have workers of their own: a long Terraform run must never hold back a boot.
+    "sessions_app.steps.advance_nodes": {"queue": "boot"},
     "tasks_app.steps.*": {"queue": "tasks"},
     "workflows_app.steps.*": {"queue": "workflows"},
 }
@@ -172,6 +173,9 @@ MUSTER_POWER_DRIVERS = {
     "redfish": "sessions_app.drivers.redfish.RedfishDriver",
     "fake": "sessions_app.drivers.fake.FakeDriver",
 }
+
+# How configurations are applied: "none" passes the configure phase through (the image brings it along).
+MUSTER_CONFIGURATION_DRIVER = env.text("MUSTER_CONFIGURATION_DRIVER", "none")
 
 # -- who you are --------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts_app.User"

@@ -1,0 +1,159 @@
+"""What workers do for sessions. A message only says "look now"; what is due stands in the database."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from celery import shared_task
+from django.utils import timezone
+
+from events_app.services import wake
+from sessions_app import flow, setup, work
+from sessions_app.drivers.base import BEGIN_SECONDS, Result
+from sessions_app.drivers.runner import Pump, get_pump
+from sessions_app.flow import Limits, Move
+from sessions_app.models import BootSession, BosOptions, NodePhase
+from sessions_app.states import SessionStatus
+from sessions_app.work import Done, Work
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 1000  # nodes that one process talks to at a time
+WRITE_AT_ONCE = 1000  # results that are written by one set of statements
+QUICK, BUSY = 0.2, 0.8  # seconds for which results are gathered: few nodes are told of at once
+STRETCH = 30.0  # seconds after which a worker lets the queue's other messages have their turn
+LINGER = 1.0  # seconds that a worker waits for rows that are about to be due
+WAKE_EVERY = 0.2  # seconds; a thousand reports at once need no thousand messages
+
+
+@shared_task(ignore_result=True)
+def advance_nodes() -> None:
+    """Claim due rows, act on them, write what came of it, until nothing is due soon."""
+    Advance(get_pump()).run()
+
+
+class Advance:
+    """One worker's stretch of work: keeps the pump full and writes its results as they come."""
+
+    def __init__(self, pump: Pump) -> None:
+        self.pump = pump
+        self.claimed: dict[int, Work] = {}
+        self.touched: set[int] = set()
+        self.told_at = 0.0
+
+    def run(self) -> None:
+        """Until nothing is due soon, or the stretch is over; then the rest is left to the next message."""
+        end = time.monotonic() + STRETCH
+        while True:
+            options = BosOptions.current()
+            taking = time.monotonic() < end
+            moved = self._take(options) if taking else []
+            moved += self._gather(Limits.of(options))
+            if moved:
+                work.write(moved)
+                self.touched |= {item.work.session_id for item in moved}
+            self._tell(now=not self.claimed)
+            if self.claimed:
+                continue
+            if not taking:
+                wake(advance_nodes)
+                return
+            if not moved and not self._wait_for_due():
+                return
+
+    def _take(self, options: dict[str, int]) -> list[Done]:
+        """Claim what there is room for; start what needs a BMC, return what needs none."""
+        most = options["max_component_batch_size"] or IN_FLIGHT
+        room = min(IN_FLIGHT - len(self.claimed), most)
+        if room < min(IN_FLIGHT // 4, most):
+            return []
+        done = []
+        begin_by = time.monotonic() + BEGIN_SECONDS
+        targets: dict[str, list[Work]] = {}
+        for item in work.claim_due(most=room, retry_policy=options["default_retry_policy"]):
+            needed = work.next_move(item)
+            if isinstance(needed, Move):
+                done.append(Done(item, needed))
+            elif item.bmc is not None:
+                self.claimed[item.id] = item
+                targets.setdefault(item.bmc[0], []).append(item)
+        for kind, items in targets.items():
+            asked = [item.target(flow.ACTIONS[item.facts.step]) for item in items]
+            self.pump.submit(kind, asked, begin_by=begin_by)
+        return done
+
+    def _gather(self, limits: Limits) -> list[Done]:
+        """Results that came in, each with the move that follows from it."""
+        if not self.claimed:
+            return []
+        wait = QUICK if len(self.claimed) < 100 else BUSY
+        results = self._drain(wait)
+        now = timezone.now()
+        done = []
+        for result in results:
+            item = self.claimed.pop(result.key, None)
+            if item is not None:
+                done.append(Done(item, flow.after(item.facts, result, now, limits), result))
+        return done
+
+    def _drain(self, wait: float) -> list[Result]:
+        """Results of up to `wait` seconds, or WRITE_AT_ONCE of them, whichever comes first."""
+        until = time.monotonic() + wait
+        results: list[Result] = []
+        while len(results) < min(WRITE_AT_ONCE, len(self.claimed)):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            results += self.pump.drain(wait=left, most=WRITE_AT_ONCE - len(results))
+        return results
+
+    def _tell(self, *, now: bool) -> None:
+        """Bring progress bars up to date, at most twice a second."""
+        if self.touched and (now or time.monotonic() - self.told_at > 0.5):
+            work.tell_progress(self.touched)
+            self.touched.clear()
+            self.told_at = time.monotonic()
+
+    def _wait_for_due(self) -> bool:
+        """Whether a row is due within LINGER; waits for it."""
+        soon = (
+            NodePhase.objects.filter(due_at__isnull=False, claim=None)
+            .order_by("due_at")
+            .values_list("due_at", flat=True)
+            .first()
+        )
+        if soon is None:
+            return False
+        wait = (soon - timezone.now()).total_seconds()
+        if wait > LINGER:
+            return False
+        time.sleep(max(wait, 0.02))
+        return True
+
+
+@shared_task(ignore_result=True)
+def start_pending() -> None:
+    """Give pending sessions their nodes, oldest first."""
+    pending = BootSession.objects.filter(status=SessionStatus.PENDING).order_by("created_at")
+    begun = [setup.set_up_session(session_id) for session_id in pending.values_list("id", flat=True)[:20]]
+    if any(begun):
+        wake(advance_nodes)
+
+
+@shared_task(ignore_result=True)
+def sweep() -> None:
+    """Find what can't go on by itself and say why."""
+    work.sweep()
+
+
+_woken_at = 0.0
+
+
+def wake_workers() -> None:
+    """Wake the workers after commit, at most once in WAKE_EVERY: what comes between, the running stretch or
+    the next tick finds."""
+    global _woken_at
+    if time.monotonic() - _woken_at > WAKE_EVERY:
+        _woken_at = time.monotonic()
+        wake(advance_nodes)

@@ -1,0 +1,575 @@
+"""Rows of work: claim what is due, write what came of it. Every statement serves many nodes.
+
+Locks are always taken in the same order (rows of work by id, nodes, phases by id, sessions by id, the
+event counter), so that workers, reports and set-ups can wait for each other but never in a circle.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import DateTimeField, Exists, F, OuterRef, Sum, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from accounts_app import secrets
+from events_app.models import InvalidTransition
+from events_app.services import finish_background_task, record_event, recording, report_progress
+from events_app.states import BackgroundTaskStatus
+from sessions_app import flow
+from sessions_app.drivers.base import (
+    BEGIN_SECONDS,
+    OPERATION_SECONDS,
+    Action,
+    BootSource,
+    Power,
+    Result,
+    Target,
+)
+from sessions_app.flow import Facts, Move
+from sessions_app.models import BootSession, Node, NodePhase, Phase
+from sessions_app.states import (
+    FIRST_STEP,
+    OFF_STEPS,
+    OPEN,
+    Category,
+    LastAction,
+    PhaseName,
+    SessionResult,
+    SessionStatus,
+    Step,
+)
+
+# Longer than anything that was begun under a claim can take: a claim that lapsed has nothing in flight.
+CLAIM = timedelta(seconds=BEGIN_SECONDS + OPERATION_SECONDS + 4)
+IDS_AT_ONCE = 5000  # bound of a statement's parameters that every database takes
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed row with what is needed to act on it and to write it."""
+
+    id: int
+    claim: int
+    session_id: int
+    phase_id: int
+    following_id: int | None
+    node_id: int
+    node: str
+    category: str
+    error: str
+    facts: Facts
+    bmc: tuple[str, str, dict[str, Any], str] | None = field(repr=False)  # kind, address, settings, secret
+    system: str
+
+    def target(self, action: Action) -> Target:
+        """What the driver is asked, secrets decrypted."""
+        _, address, values, secret = self.bmc or ("", "", {}, "")
+        boot = None
+        if action == Action.ON and values.get("boot_source", "Pxe") != "none":
+            boot = BootSource(values.get("boot_source") or "Pxe", values.get("boot_url") or "")
+        return Target(
+            key=self.id,
+            node=self.node,
+            action=action,
+            address=address,
+            system=self.system,
+            settings=values,
+            secrets=secrets.decrypt(secret),
+            boot=boot,
+        )
+
+
+FIELDS = (
+    "id",
+    "session_id",
+    "phase_id",
+    "phase__following_id",
+    "phase__name",
+    "node_id",
+    "node__name",
+    "category",
+    "step",
+    "step_at",
+    "attempts",
+    "error",
+    "node__desired_id",
+    "node__actual_id",
+    "node__desired_configuration",
+    "node__actual_configuration",
+    "node__retry_policy",
+    "node__system",
+    "node__bmc_id",
+    "node__bmc__kind",
+    "node__bmc__address",
+    "node__bmc__settings",
+    "node__bmc__secret",
+)
+
+
+def chunks(ids: Iterable[int]) -> Iterator[list[int]]:
+    """Ids in ascending order, in lists that fit into one statement."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), IDS_AT_ONCE):
+        yield ordered[start : start + IDS_AT_ONCE]
+
+
+def claim_due(*, most: int, retry_policy: int) -> list[Work]:
+    """Claim up to `most` rows that are due now, oldest first, for CLAIM; return them with their facts.
+
+    Two workers never get the same row: on PostgreSQL locked rows are skipped, SQLite's transactions follow
+    one another.
+    """
+    now = timezone.now()
+    if not NodePhase.objects.due(now).exists():
+        return []
+    claim = random.getrandbits(62)
+    until = now + CLAIM
+    with transaction.atomic():
+        due = NodePhase.objects.due(now).order_by("due_at").select_for_update(skip_locked=True)
+        ids = list(due.values_list("id", flat=True)[:most])
+        NodePhase.objects.filter(id__in=ids).update(claim=claim, due_at=until, claimed_until=until)
+    rows = NodePhase.objects.filter(claim=claim, id__in=ids).values(*FIELDS)
+    return [_work(row, claim, retry_policy) for row in rows]
+
+
+def _work(row: dict[str, Any], claim: int, retry_policy: int) -> Work:
+    configuration = row["node__desired_configuration"]
+    own_policy = row["node__retry_policy"]
+    facts = Facts(
+        phase=row["phase__name"],
+        step=row["step"],
+        step_at=row["step_at"],
+        attempts=row["attempts"],
+        booted=row["node__actual_id"] is not None and row["node__actual_id"] == row["node__desired_id"],
+        reported=row["node__actual_id"] is not None,
+        configuration=configuration,
+        configured=_is_configured(configuration, row["node__actual_configuration"]),
+        retry_policy=retry_policy if own_policy is None else own_policy,
+    )
+    bmc = None
+    if row["node__bmc_id"] is not None:
+        bmc = (
+            row["node__bmc__kind"],
+            row["node__bmc__address"],
+            row["node__bmc__settings"],
+            row["node__bmc__secret"],
+        )
+    return Work(
+        id=row["id"],
+        claim=claim,
+        session_id=row["session_id"],
+        phase_id=row["phase_id"],
+        following_id=row["phase__following_id"],
+        node_id=row["node_id"],
+        node=row["node__name"],
+        category=row["category"],
+        error=row["error"],
+        facts=facts,
+        bmc=bmc,
+        system=row["node__system"],
+    )
+
+
+def _is_configured(desired: str, actual: str) -> bool:
+    return settings.MUSTER_CONFIGURATION_DRIVER == "none" or desired == actual
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A claimed row, where it goes, and what its BMC said (None where nobody was asked)."""
+
+    work: Work
+    move: Move
+    result: Result | None = None
+
+    @property
+    def ends_node(self) -> bool:
+        """Whether the session is over for this node."""
+        if self.move.category == Category.SUCCEEDED:
+            return self.work.following_id is None
+        return self.move.category in {Category.FAILED, Category.EXCLUDED}
+
+
+def write(done: Sequence[Done]) -> int:
+    """Write where claimed rows go, with counters, nodes, sessions and events; return how many were written.
+
+    A row whose claim was lost meanwhile (cancelled, taken over, lapsed and claimed by another) is left
+    alone: whoever has it now decides.
+    """
+    with recording():
+        now = timezone.now()
+        done = _still_held(done)
+        if not done:
+            return 0
+        counts = Counts()
+        for moved in _grouped(done, _row_key):
+            _move_rows(moved, now, counts)
+        _catch_early_reports(done, now)
+        ended = [item for item in done if item.ends_node]
+        ended += _go_on(done, now, counts)
+        _update_nodes(done, {item.work.node_id for item in ended}, now)
+        counts.write(now)
+        _update_sessions(done, ended, now)
+        counts.tell()
+        return len(done)
+
+
+def _still_held(done: Sequence[Done]) -> list[Done]:
+    held = dict(
+        NodePhase.objects.filter(id__in=[item.work.id for item in done], category__in=OPEN)
+        .select_for_update()
+        .order_by("id")
+        .values_list("id", "claim")
+    )
+    return [item for item in done if held.get(item.work.id) == item.work.claim]
+
+
+def _grouped(done: Iterable[Done], key: Any) -> Iterator[list[Done]]:
+    groups: dict[Any, list[Done]] = defaultdict(list)
+    for item in done:
+        groups[key(item)].append(item)
+    yield from groups.values()
+
+
+def _row_key(item: Done) -> tuple[Any, ...]:
+    work = item.work
+    return item.move, work.category, item.move.step != work.facts.step
+
+
+def _move_rows(items: list[Done], now: datetime, counts: Counts) -> None:
+    """One statement for all rows that go the same way."""
+    move, category = items[0].move, items[0].work.category
+    values: dict[str, Any] = {
+        "step": move.step,
+        "due_at": None if move.wait is None else now + timedelta(seconds=move.wait),
+        "claim": None,
+        "claimed_until": None,
+        "error": move.error,
+    }
+    if move.step != items[0].work.facts.step:
+        values["step_at"] = now
+    if move.tried:
+        values["attempts"] = F("attempts") + 1
+    if category == Category.NOT_STARTED:
+        values["started_at"] = now
+    if move.category not in OPEN:
+        values["stopped_at"] = now
+    NodePhase.objects.filter(id__in=[item.work.id for item in items]).move(move.category, **values)
+    for item in items:
+        work = item.work
+        counts.moved(work.session_id, work.phase_id, category, move.category, [work.node])
+        if item.work.facts.phase == PhaseName.BOOT:
+            was, now_off = item.work.facts.step in OFF_STEPS, move.step in OFF_STEPS
+            counts.turning(item.work.phase_id, int(now_off) - int(was))
+
+
+class Counts:
+    """What moves in this transaction: by how much each phase's counters, and which nodes to where."""
+
+    def __init__(self) -> None:
+        self.by_phase: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        # session -> phase -> category -> names of the nodes that went there
+        self.changes: dict[int, dict[int, dict[str, list[str]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
+
+    def moved(self, session_id: int, phase_id: int, old: str, new: str, nodes: Sequence[str]) -> None:
+        """These nodes of a phase went from `old` to `new`."""
+        if old != new and nodes:
+            self.by_phase[phase_id][old] -= len(nodes)
+            self.by_phase[phase_id][new] += len(nodes)
+            self.changes[session_id][phase_id][new].extend(nodes)
+
+    def turning(self, phase_id: int, by: int) -> None:
+        """`by` more nodes of a boot phase are on the way down."""
+        if by:
+            self.by_phase[phase_id]["turning_off"] += by
+
+    def write(self, now: datetime) -> None:
+        """One statement a phase, and one for those that are over."""
+        for phase_id in sorted(self.by_phase):
+            changes = {name: F(name) + by for name, by in self.by_phase[phase_id].items() if by}
+            if changes:
+                Phase.objects.filter(id=phase_id).update(
+                    started_at=Coalesce("started_at", Value(now, output_field=DateTimeField())),
+                    stopped_at=None,
+                    **changes,
+                )
+        if self.by_phase:
+            over = Phase.objects.filter(id__in=list(self.by_phase), not_started=0, in_progress=0)
+            over.update(stopped_at=now)
+
+    def tell(self) -> None:
+        """One event a session with the nodes that changed category, for maps that follow."""
+        if not self.changes:
+            return
+        names = {
+            row["id"]: f"{row['boot_set__name']}/{row['name']}"
+            for row in Phase.objects.filter(id__in=list(self.by_phase)).values("id", "name", "boot_set__name")
+        }
+        for session in BootSession.objects.filter(id__in=list(self.changes)).select_related("domain"):
+            changes = self.changes[session.id]
+            event = session.event("node_phases")
+            event["area"] = "node"
+            event["data"] = {
+                "session": session.name,
+                "changes": {names[phase]: by_category for phase, by_category in changes.items()},
+            }
+            record_event(**event)
+
+
+def _catch_early_reports(done: Sequence[Done], now: datetime) -> None:
+    """A report that came while the row was claimed could not wake it: look for it now.
+
+    The report takes the row's lock before it writes the node, so here it is either visible or will find
+    the row unclaimed.
+    """
+    waiting = [item.work.id for item in done if item.move.step == Step.AWAIT_REPORT]
+    if waiting:
+        NodePhase.objects.filter(id__in=waiting, node__actual__isnull=False).update(due_at=now)
+
+
+def _go_on(done: Sequence[Done], now: datetime, counts: Counts) -> list[Done]:
+    """Nodes that succeeded enter their next phase; return those for which that was all there was to do."""
+    ended = []
+    succeeded = [item for item in done if item.move.category == Category.SUCCEEDED]
+    for items in _grouped(succeeded, lambda item: (item.work.following_id, _nothing_to_configure(item))):
+        following = items[0].work.following_id
+        if following is None:
+            continue
+        rows = NodePhase.objects.filter(phase_id=following, node_id__in=[item.work.node_id for item in items])
+        if _nothing_to_configure(items[0]):
+            rows.move(Category.SUCCEEDED, started_at=now, stopped_at=now)
+            nodes = [item.work.node for item in items]
+            session_id = items[0].work.session_id
+            counts.moved(session_id, following, Category.NOT_STARTED, Category.SUCCEEDED, nodes)
+            ended += items
+        else:
+            name = PhaseName.BOOT if items[0].work.facts.phase == PhaseName.SHUTDOWN else PhaseName.CONFIGURE
+            rows.update(step=FIRST_STEP[name], step_at=now, due_at=now)
+    return ended
+
+
+def _nothing_to_configure(item: Done) -> bool:
+    """Whether the next phase is `configure` and has nothing to apply."""
+    facts = item.work.facts
+    return facts.phase == PhaseName.BOOT and (not facts.configuration or facts.configured)
+
+
+ACTION_WORDS = {
+    Step.POWER_OFF: (LastAction.POWERING_OFF_GRACEFULLY, "power_off_graceful_attempts"),
+    Step.FORCE_OFF: (LastAction.POWERING_OFF_FORCEFULLY, "power_off_forceful_attempts"),
+    Step.POWER_ON: (LastAction.POWERING_ON, "power_on_attempts"),
+}
+
+
+def _update_nodes(done: Sequence[Done], ended: set[int], now: datetime) -> None:
+    """What the nodes' own rows say: power, last action, error, end. One statement for equal changes."""
+
+    def key(item: Done) -> tuple[Any, ...]:
+        result, move, step = item.result, item.move, item.work.facts.step
+        power = result.power if result and result.begun and result.power != Power.UNKNOWN else None
+        acted = step if step in ACTION_WORDS and result is not None and result.begun else ""
+        over = move.category if item.work.node_id in ended else ""
+        said = move.error if move.error != item.work.error or over else None
+        return power, acted, acted and not (result and result.ok), _went_off(item), over, said
+
+    discovered = []
+    for items in _grouped(done, key):
+        power, acted, action_failed, went_off, over, said = key(items[0])
+        values: dict[str, Any] = {}
+        if power is not None:
+            values |= {"power_state": power.value, "power_at": now}
+        if acted:
+            word, counter = ACTION_WORDS[Step(acted)]
+            values |= {"last_action": word, "last_action_at": now, "last_action_failed": action_failed}
+            values[counter] = F(counter) + 1
+        if went_off:
+            values |= {"actual": None, "actual_at": None, "actual_configuration": ""}
+        if over:
+            values |= {"enabled": False, "failed": over == Category.FAILED}
+        if over == Category.SUCCEEDED:
+            values |= dict.fromkeys((counter for _, counter in ACTION_WORDS.values()), 0)
+        if said is not None:
+            values["error"] = said
+        if values:
+            Node.objects.filter(id__in=sorted(item.work.node_id for item in items)).update(**values)
+        discovered += [
+            Node(id=item.work.node_id, system=item.result.system)
+            for item in items
+            if item.result and item.result.system and item.result.system != item.work.system
+        ]
+    if discovered:
+        Node.objects.bulk_update(discovered, ["system"])
+
+
+def _went_off(item: Done) -> bool:
+    """Whether the node is known to be off now: what it ran, it runs no more (contracts, BOS 4.4)."""
+    if item.move.step == Step.POWER_ON and item.work.facts.step != Step.POWER_ON:
+        return item.work.facts.step != Step.AWAIT_ON
+    return item.work.facts.phase == PhaseName.SHUTDOWN and item.move.category == Category.SUCCEEDED
+
+
+def _update_sessions(done: Sequence[Done], ended: list[Done], now: datetime) -> None:
+    acting = {
+        item.work.session_id
+        for item in done
+        if item.work.facts.step in ACTION_WORDS and item.result is not None and item.result.begun
+    }
+    note_first_action(acting, now)
+    finished: dict[int, int] = defaultdict(int)
+    for item in ended:
+        finished[item.work.session_id] += 1
+    for session_id in sorted(finished):
+        BootSession.objects.filter(id=session_id).update(open_nodes=F("open_nodes") - finished[session_id])
+    booting = {item.work.session_id for item in done if item.move.category not in OPEN}
+    for session in BootSession.objects.filter(id__in=booting, status=SessionStatus.RUNNING).order_by("id"):
+        note_booted(session, now)
+        if session.open_nodes <= 0:
+            finish_session(session)
+
+
+_acted: set[int] = set()  # sessions of which this process knows that the first action is noted
+
+
+def note_first_action(session_ids: set[int], now: datetime) -> None:
+    """session_creating at a session's first power action, once."""
+    for session_id in sorted(session_ids - _acted):
+        if BootSession.objects.filter(id=session_id, acted_at=None).update(acted_at=now):
+            record_event(**BootSession.objects.get(id=session_id).event("session_creating"))
+        if len(_acted) > 10_000:
+            _acted.clear()
+        _acted.add(session_id)
+
+
+def note_booted(session: BootSession, now: datetime) -> None:
+    """session_started when every boot set has booted what it could, once."""
+    if session.booted_at is not None:
+        return
+    sums = Phase.objects.filter(boot_set__session=session).values("name")
+    by_name = {
+        row["name"]: row
+        for row in sums.annotate(
+            waiting=Sum("not_started"), working=Sum("in_progress"), lost=Sum("failed"), good=Sum("succeeded")
+        )
+    }
+    boot = by_name.get(PhaseName.BOOT)
+    if boot is None or not boot["good"]:
+        return
+    # Nodes that failed to shut down never reach the boot phase: nothing is waited for there.
+    unreachable = by_name[PhaseName.SHUTDOWN]["lost"] if PhaseName.SHUTDOWN in by_name else 0
+    if boot["waiting"] + boot["working"] > unreachable:
+        return
+    if BootSession.objects.filter(id=session.id, booted_at=None).update(booted_at=now):
+        session.booted_at = now
+        record_event(**session.event("session_started"))
+
+
+def finish_session(session: BootSession, *, result: str = "", error: str = "") -> None:
+    """End a session; by default its nodes' ends say how. Harmless where another process was first."""
+    if not result:
+        failed = Phase.objects.filter(boot_set__session=session).aggregate(n=Sum("failed"))["n"] or 0
+        result = SessionResult.FAILED if failed else SessionResult.SUCCEEDED
+        if session.total_nodes and session.taken_over >= session.total_nodes:
+            result = SessionResult.SUPERSEDED
+    try:
+        session.move_to(
+            SessionStatus.COMPLETE, result=result, error=error or session.error, stopped_at=timezone.now()
+        )
+    except InvalidTransition:
+        return
+    finish_task_of(session, message=error)
+
+
+def finish_task_of(session: BootSession, *, message: str = "") -> None:
+    """End the session's progress bar as the session ended."""
+    status = {
+        SessionResult.SUCCEEDED: BackgroundTaskStatus.DONE,
+        SessionResult.CANCELLED: BackgroundTaskStatus.CANCELLED,
+    }.get(SessionResult(session.result), BackgroundTaskStatus.FAILED)
+    if session.background_task_id:
+        said = message or f"Session {session.name}: {SessionResult(session.result).label}."
+        finish_background_task(session.background_task_id, status=status, message=said)
+
+
+def tell_progress(session_ids: Iterable[int]) -> None:
+    """Bring the background tasks of these sessions up to date."""
+    sums = (
+        Phase.objects.filter(boot_set__session_id__in=list(session_ids))
+        .values("boot_set__session__background_task_id", "boot_set__session__name")
+        .annotate(
+            done=Sum(F("succeeded") + F("failed") + F("excluded")),
+            open=Sum(F("not_started") + F("in_progress")),
+            lost=Sum("failed"),
+        )
+    )
+    for row in sums:
+        task_id = row["boot_set__session__background_task_id"]
+        if task_id is None:
+            continue
+        total = row["done"] + row["open"]
+        failed = f", {row['lost']} failed" if row["lost"] else ""
+        message = f"{row['done']} of {total} node phases over{failed}"
+        report_progress(task_id, current=row["done"], total=total, message=message)
+
+
+def next_move(work: Work) -> Action | Move:
+    """What a claimed row needs: a request to its BMC, or a move that needs none."""
+    needed = flow.before(work.facts)
+    if isinstance(needed, Move) or work.bmc is not None:
+        return needed
+    return Move(Category.FAILED, Step.NONE, error="The node has no BMC on record.")
+
+
+STUCK = "Nothing was due for this node any more, although it was not over. Retry it."
+
+
+def sweep() -> int:
+    """End what can't go on by itself, saying why; return how many sessions were touched.
+
+    A running session without a due row either is over, and nobody noticed (its counters say so), or was
+    interrupted in a way that should not happen: its nodes fail with a reason instead of waiting for ever.
+    """
+    now = timezone.now()
+    due = NodePhase.objects.filter(session=OuterRef("pk"), due_at__isnull=False)
+    stuck = BootSession.objects.filter(status=SessionStatus.RUNNING, stage=False).filter(~Exists(due))
+    touched = 0
+    for session in stuck.select_related("domain"):
+        with recording():
+            session = BootSession.objects.select_for_update(of=("self",)).get(pk=session.pk)
+            if (
+                session.status != SessionStatus.RUNNING
+                or session.node_phases.filter(due_at__isnull=False).exists()
+            ):
+                continue
+            fail_stuck_rows(session, now)
+            finish_session(session)
+            touched += 1
+    return touched
+
+
+def fail_stuck_rows(session: BootSession, now: datetime) -> None:
+    """Fail the open rows of nodes that have not failed before, in the phase that they had reached."""
+    over = NodePhase.objects.filter(session=session, node=OuterRef("node"), category=Category.FAILED)
+    rows = session.node_phases.open().filter(~Exists(over)).order_by("phase__position")
+    reached: dict[int, dict[str, Any]] = {}
+    for row in rows.values("id", "phase_id", "node_id", "node__name", "category"):
+        reached.setdefault(row["node_id"], row)
+    counts = Counts()
+    for row in reached.values():
+        counts.moved(session.pk, row["phase_id"], row["category"], Category.FAILED, [row["node__name"]])
+    for ids in chunks(row["id"] for row in reached.values()):
+        NodePhase.objects.filter(id__in=ids).move(
+            Category.FAILED, step=Step.NONE, error=STUCK, stopped_at=now
+        )
+    counts.write(now)
+    counts.tell()
+    BootSession.objects.filter(pk=session.pk).update(open_nodes=0)
