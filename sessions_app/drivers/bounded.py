@@ -71,7 +71,11 @@ class Breaker:
 
     def is_open(self) -> bool:
         """Whether to answer at once. After a pause the next action is let through as the probe."""
-        return self.failures >= BREAKER_FAILURES and time.monotonic() < self.open_until
+        return self.failures >= BREAKER_FAILURES and self.now() < self.open_until
+
+    def now(self) -> float:
+        """The clock of the pauses, in seconds."""
+        return time.monotonic()
 
     def record(self, reason: Reason | None) -> None:
         """Count a silent BMC, or close the breaker: any answer at all, even a refusal, is a sign of life."""
@@ -82,7 +86,7 @@ class Breaker:
         beyond = self.failures - BREAKER_FAILURES
         if beyond >= 0:
             pause = min(BREAKER_SECONDS * 2 ** min(beyond, 10), BREAKER_SECONDS_MOST)
-            self.open_until = time.monotonic() + pause
+            self.open_until = self.now() + pause
 
 
 class Channel:

@@ -115,7 +115,9 @@ class Talk:
         try:
             answer = await self._send(method, path, body, headers)
         except BrokenConnection:
-            if method == "POST":  # it may have acted; the engine looks at the power state before it repeats
+            # A GET was repeated by aiohttp already. A POST may have acted: the engine looks at the power
+            # state before it repeats one.
+            if method != "PATCH":
                 raise
             answer = await self._send(method, path, body, headers)
         if answer.status == 401 and self._by_session and self._logins.tokens.pop(self._login_key(), None):
