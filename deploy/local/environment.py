@@ -131,22 +131,12 @@ def _make_venv() -> None:
 
 def _install(requirements: Path) -> None:
     print(
-        f"Installing the Python packages of {requirements.relative_to(PROJECT)} (at first some two minutes) ...",
+        f"Installing the packages of {requirements.relative_to(PROJECT)} (at first some two minutes) ...",
         flush=True,
     )
     log = VENV / "pip.log"
-    command = [
-        PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--retries",
-        "2",
-        "--timeout",
-        "15",
-    ]
+    options = "--disable-pip-version-check --no-input --retries 2 --timeout 15"
+    command = [str(PYTHON), "-m", "pip", "install", *options.split()]
     try:
         with log.open("w") as out:
             process = subprocess.Popen(
@@ -168,12 +158,13 @@ def _install(requirements: Path) -> None:
     said = log.read_text(errors="replace")
     if NO_NETWORK.search(said):
         raise Refusal(
-            "The Python packages could not be installed because no package index answers: connect this machine, "
-            f"or name a mirror in PIP_INDEX_URL or a folder of wheels in PIP_FIND_LINKS (pip's words are in {log})."
+            "The Python packages could not be installed because no package index answers: connect this "
+            "machine, or name a mirror in PIP_INDEX_URL or a folder of wheels in PIP_FIND_LINKS "
+            f"(pip's words are in {log})."
         )
     errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
     raise Refusal(
-        f"pip could not install {requirements.relative_to(PROJECT)}: {errors[0] if errors else 'see'} ({log})."
+        f"pip could not install {requirements.relative_to(PROJECT)}: {errors[0] if errors else ''} ({log})."
     )
 
 
@@ -194,7 +185,7 @@ def _show_progress(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def main() -> int:
-    """`python -m deploy.local.environment [--tests] ARGUMENT...`: ensure, then run `.venv`'s Python with these."""
+    """`python -m deploy.local.environment [--tests] ARGUMENT...`: ensure, then run Python with these."""
     arguments = sys.argv[1:]
     tests = arguments[:1] == ["--tests"]
     try:
