@@ -29,8 +29,8 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def memory_mb(pid: int) -> tuple[float, float]:
-    """Resident memory of a process now and at its peak, in MB (10^6 bytes)."""
+def memory_mb(pid: int | str) -> tuple[float, float]:
+    """Resident memory of a process (or "self") now and at its peak, in MB (10^6 bytes)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     lines = dict(line.split(":", 1) for line in status.splitlines())
     now, peak = (int(lines[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
