@@ -45,6 +45,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
     "django_filters",
     "django_htmx",
     "channels",
@@ -59,6 +61,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -66,6 +69,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "config.context.remember_cursor",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -82,7 +86,9 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "config.context.frame",
             ],
+            "builtins": ["config.marks"],
         },
     },
 ]
@@ -102,7 +108,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
             "PRAGMA temp_store=MEMORY;"
         ),
     }
-    DATABASES["default"]["TEST"] = {"NAME": env.text("MUSTER_TEST_SQLITE") or None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- Redis (or Valkey): broker and bell ---------------------------------------------------------------
@@ -125,6 +130,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker as long as it takes
 CELERY_TASK_PUBLISH_RETRY = False  # who wakes must not wait for a broker that is away
 CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
     "socket_connect_timeout": 2,
     "socket_timeout": 5,
     "health_check_interval": 10,
@@ -157,6 +166,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(10),
         "options": {"expires": 10},
     },
+    "reconcile-workflows": {
+        "task": "workflows_app.steps.reconcile",
+        "schedule": schedule(2),
+        "options": {"expires": 2},
+    },
+    "sweep-workflows": {
+        "task": "workflows_app.steps.sweep",
+        "schedule": schedule(10),
+        "options": {"expires": 10},
+    },
     "prune-events": {
         "task": "events_app.steps.prune_events",
         "schedule": schedule(3600),
@@ -176,6 +195,23 @@ MUSTER_POWER_DRIVERS = {
 
 # How configurations are applied: "none" passes the configure phase through (the image brings it along).
 MUSTER_CONFIGURATION_DRIVER = env.text("MUSTER_CONFIGURATION_DRIVER", "none")
+
+MUSTER_RUNTIME_DRIVERS = {
+    "process": "workflows_app.drivers.process.ProcessRuntime",
+    "container": "workflows_app.drivers.container.ContainerRuntime",
+    "kubernetes": "workflows_app.drivers.kubernetes.KubernetesRuntime",
+    "fake": "workflows_app.drivers.fake.FakeRuntime",
+}
+
+# -- workflows ----------------------------------------------------------------------------------------
+# Where the runtimes of this machine (processes, containers) keep what they run, and their logs.
+MUSTER_RUNTIME_DIR = Path(env.text("MUSTER_RUNTIME_DIR", str(HOME / "runtimes"))).absolute()
+MUSTER_GATEWAYS = env.number("MUSTER_GATEWAYS", 1)  # gateway processes asked for: the stream's `desired`
+# Where services and the web process reach the gateways; empty = one on this machine, on a port of its own.
+MUSTER_GATEWAY_URL = env.text("MUSTER_GATEWAY_URL")
+MUSTER_GATEWAY_SEEN_SECONDS = env.number("MUSTER_GATEWAY_SEEN_SECONDS", 5)
+MUSTER_RUN_BODY_BYTES = env.number("MUSTER_RUN_BODY_BYTES", 32 * 1024 * 1024)  # request and answer alike
+MUSTER_RUNS_KEPT_DAYS = env.number("MUSTER_RUNS_KEPT_DAYS", 7)
 
 # -- who you are --------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts_app.User"
@@ -209,6 +245,9 @@ SPECTACULAR_SETTINGS = {
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    # The page's assets come with the package drf-spectacular-sidecar: no request leaves the machine.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 # -- pages --------------------------------------------------------------------------------------------
@@ -222,6 +261,21 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 # -- safety -------------------------------------------------------------------------------------------
+# Nothing inline, nothing from elsewhere: what an attacker manages to write into a page does not run.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "worker-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True

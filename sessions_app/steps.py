@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 import time
 
 from celery import shared_task
@@ -10,14 +10,12 @@ from django.utils import timezone
 
 from events_app.services import wake
 from sessions_app import flow, setup, work
-from sessions_app.drivers.base import BEGIN_SECONDS, Result
+from sessions_app.drivers.base import BEGIN_SECONDS, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
 from sessions_app.flow import Limits, Move
 from sessions_app.models import BootSession, BosOptions, NodePhase
 from sessions_app.states import SessionStatus
 from sessions_app.work import Done, Work
-
-log = logging.getLogger(__name__)
 
 IN_FLIGHT = 1000  # nodes that one process talks to at a time
 WRITE_AT_ONCE = 1000  # results that are written by one set of statements
@@ -25,6 +23,9 @@ QUICK, BUSY = 0.2, 0.8  # seconds for which results are gathered: few nodes are 
 STRETCH = 30.0  # seconds after which a worker lets the queue's other messages have their turn
 LINGER = 1.0  # seconds that a worker waits for rows that are about to be due
 WAKE_EVERY = 0.2  # seconds; a thousand reports at once need no thousand messages
+
+# A stretch that ended by an error leaves results behind: keys that are never used twice keep them apart.
+_keys = itertools.count(1)
 
 
 @shared_task(ignore_result=True)
@@ -70,16 +71,16 @@ class Advance:
             return []
         done = []
         begin_by = time.monotonic() + BEGIN_SECONDS
-        targets: dict[str, list[Work]] = {}
+        targets: dict[str, list[Target]] = {}
         for item in work.claim_due(most=room, retry_policy=options["default_retry_policy"]):
             needed = work.next_move(item)
             if isinstance(needed, Move):
                 done.append(Done(item, needed))
             elif item.bmc is not None:
-                self.claimed[item.id] = item
-                targets.setdefault(item.bmc[0], []).append(item)
-        for kind, items in targets.items():
-            asked = [item.target(flow.ACTIONS[item.facts.step]) for item in items]
+                key = next(_keys)
+                self.claimed[key] = item
+                targets.setdefault(item.bmc[0], []).append(item.target(needed, key))
+        for kind, asked in targets.items():
             self.pump.submit(kind, asked, begin_by=begin_by)
         return done
 

@@ -69,14 +69,14 @@ class Work:
     bmc: tuple[str, str, dict[str, Any], str] | None = field(repr=False)  # kind, address, settings, secret
     system: str
 
-    def target(self, action: Action) -> Target:
-        """What the driver is asked, secrets decrypted."""
+    def target(self, action: Action, key: int) -> Target:
+        """What the driver is asked, secrets decrypted; `key` comes back with the result."""
         _, address, values, secret = self.bmc or ("", "", {}, "")
         boot = None
         if action == Action.ON and values.get("boot_source", "Pxe") != "none":
             boot = BootSource(values.get("boot_source") or "Pxe", values.get("boot_url") or "")
         return Target(
-            key=self.id,
+            key=key,
             node=self.node,
             action=action,
             address=address,

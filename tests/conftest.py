@@ -21,6 +21,10 @@ HOME = Path(tempfile.mkdtemp(prefix="muster-t-", dir="/tmp"))
 settings.HOME = HOME
 settings.REDIS_URL = f"unix://{HOME}/redis.sock"
 settings.CELERY_BROKER_URL = f"redis+socket://{HOME}/redis.sock"
+# A file, as in service: SQLite's database in memory locks whole tables against the threads of tests.
+settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = (
+    str(HOME / "test.sqlite3") if "sqlite3" in settings.DATABASES["default"]["ENGINE"] else None
+)
 
 BEGAN = time.monotonic()
 DATABASE_FIXTURES = {
