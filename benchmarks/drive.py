@@ -20,7 +20,7 @@ from benchmarks.measure import memory_mb
 from sessions_app.drivers.base import Action, BootSource, Power, Target
 from sessions_app.drivers.redfish import RedfishDriver
 
-BATCH, BATCHES_AT_ONCE = 500, 4  # enough that the driver's own bound on what is in flight rules
+BATCH, BATCHES_AT_ONCE = 500, 2  # what the engine keeps in flight
 POLL_SECONDS = (1, 1, 1, 1, 2, 2, 4)  # redfishpower's schedule, the last one again and again
 POLLS_MOST = 20
 

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs one certificate per block of addresses, all on one key: 10,000 BMCs need 40 of them."""
+    """Signs certificates for a few addresses each, all on one key."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
