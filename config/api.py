@@ -13,9 +13,8 @@ from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from accounts_app.problems import problem
 from events_app.models import InvalidTransition
-
-PROBLEM = "application/problem+json"
 
 
 class Pages(LimitOffsetPagination):
@@ -23,14 +22,6 @@ class Pages(LimitOffsetPagination):
 
     default_limit = 100
     max_limit = 1000
-
-
-def problem(status: int, title: str, detail: str, errors: Any = None) -> Response:
-    """An RFC 9457 problem document; `errors` maps fields to what is wrong with each."""
-    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    if errors is not None:
-        body["errors"] = errors
-    return Response(body, status=status, content_type=PROBLEM)
 
 
 def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
