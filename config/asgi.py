@@ -6,4 +6,25 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_asgi_application()
+django_application = get_asgi_application()
+
+# Below here apps are loaded, so their modules can be imported.
+from django.conf import settings  # noqa: E402
+
+from config.streams import identify, recheck  # noqa: E402
+from events_app import stream  # noqa: E402
+from events_app.live.doors import SessionDoor, TaskDoor  # noqa: E402
+from events_app.live.front import Front  # noqa: E402
+
+application = Front(
+    django_application,
+    doors={
+        "/events/session": SessionDoor,
+        "/events/background-task": TaskDoor,
+        "/events/stream": stream.ChannelDoor,
+    },
+    identify=identify,
+    recheck=recheck,
+    redis_url=settings.REDIS_URL,
+)
+application.on_start.append(stream.attach)

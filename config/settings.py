@@ -186,6 +186,11 @@ CELERY_BEAT_SCHEDULE = {
 # -- events -------------------------------------------------------------------------------------------
 MUSTER_EVENTS_KEPT_DAYS = env.number("MUSTER_EVENTS_KEPT_DAYS", 30)
 MUSTER_BACKGROUND_TASK_HOURS = env.number("MUSTER_BACKGROUND_TASK_HOURS", 24)
+MUSTER_HEARER_OF = "config.streams.hearer_of"  # user → what he may hear
+# django-eventstream: its storage is the event table, its channels are those of events_app.stream. No
+# EVENTSTREAM_REDIS: the hub of each web process reads the table and hands out what all processes wrote.
+EVENTSTREAM_STORAGE_CLASS = "events_app.stream.TableStorage"
+EVENTSTREAM_CHANNELMANAGER_CLASS = "events_app.stream.ChannelManager"
 
 # -- drivers ------------------------------------------------------------------------------------------
 MUSTER_POWER_DRIVERS = {

@@ -67,11 +67,11 @@ def record_event(
     project: str = "",
     access_key: str = "",
     user_id: int | None = None,
-) -> None:
+) -> LifecycleEvent:
     """Record one event with the change that it tells of: heard after commit, never after a rollback.
 
-    Inside `recording` it is written at the end of that block; elsewhere at once, in a transaction of its
-    own or the caller's (whose commit the counter's lock then waits for).
+    Inside `recording` it is written (and gets its number) at the end of that block; elsewhere at once, in a
+    transaction of its own or the caller's (whose commit the counter's lock then waits for).
     """
     event = LifecycleEvent(
         name=name,
@@ -89,6 +89,7 @@ def record_event(
     else:
         with transaction.atomic():
             _write([event])
+    return event
 
 
 def _write(events: list[LifecycleEvent]) -> None:
