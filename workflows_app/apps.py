@@ -8,3 +8,7 @@ class WorkflowsConfig(AppConfig):
 
     name = "workflows_app"
     verbose_name = "Workflows"
+
+    def ready(self) -> None:
+        """Register the check of the driver table."""
+        from workflows_app import checks  # noqa: F401  (registers on import)
