@@ -1,0 +1,206 @@
+"""What both doors of BOS share: bodies in, documents and problems out, tenants, times."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpResponse
+from jsonschema import Draft4Validator
+from jsonschema.exceptions import ValidationError
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+
+from accounts_app.models import Domain
+from accounts_app.states import Verb
+from sessions_app.authentication import NodeAuthentication
+from sessions_app.limit import LimitError
+from sessions_app.services import NAME, Refused
+
+PROBLEM = "application/problem+json"
+TITLES = {404: "The resource was not found", 409: "The resource to be created already exists"}
+REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+}
+TENANT_HEADER = "HTTP_CRAY_TENANT_NAME"
+# What a JSON text must not hold because no database stores it: NUL, and halves of surrogate pairs.
+SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+
+class Problem(Exception):
+    """Ends a request with a problem document; the usual title of its status unless given."""
+
+    def __init__(self, status: int, detail: str, title: str = "") -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.title = status, detail, title
+
+
+def not_found(kind: str, name: str, domain: Domain | None = None) -> Problem:
+    """404 in the original's words (contracts, BOS 2.1)."""
+    tenant = f" for tenant '{domain.name}'" if domain else ""
+    return Problem(404, f"{kind}{tenant} '{name}' does not exist")
+
+
+def problem(status: int, title: str, detail: str, errors: Any = None) -> HttpResponse:
+    """An RFC 7807 document with exactly the original's keys."""
+    body = {"detail": detail, "status": status, "title": title, "type": "about:blank"}
+    return HttpResponse(json.dumps(body) + "\n", status=status, content_type=PROBLEM)
+
+
+def answer(document: Any, status: int = 200) -> HttpResponse:
+    """A document, its keys sorted as the original's are."""
+    return HttpResponse(
+        json.dumps(document, sort_keys=True) + "\n", status=status, content_type="application/json"
+    )
+
+
+def nothing() -> HttpResponse:
+    """204; the original labels it as a problem, and clients compare."""
+    return HttpResponse(status=204, content_type=PROBLEM)
+
+
+class AnyAnswer(BaseContentNegotiation):
+    """Answers are JSON whatever the client says it accepts."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class BosView(APIView):
+    """A door of BOS: errors are the original's problem documents."""
+
+    schema: ClassVar[Any] = None  # described by the original's own specification
+    content_negotiation_class = AnyAnswer
+    authentication_classes = [NodeAuthentication, *api_settings.DEFAULT_AUTHENTICATION_CLASSES]
+    verbs: ClassVar[Mapping[str, str]] = {}  # what a method needs, where it is not `operate`
+
+    @property
+    def verb(self) -> str:
+        """For RolePermission."""
+        return self.verbs.get(self.request.method or "", Verb.OPERATE)
+
+    def problem(self, status: int, title: str, detail: str, errors: Any = None) -> HttpResponse:
+        """Errors that the framework raises, under the original's titles."""
+        return problem(status, TITLES.get(status) or REASONS.get(status, title), detail)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, Problem):
+            title = exc.title or TITLES.get(exc.status) or REASONS[exc.status]
+            return self.problem_answer(exc, title)
+        if isinstance(exc, Refused | LimitError):
+            return self.handle_exception(Problem(400, str(exc)))
+        return super().handle_exception(exc)
+
+    def problem_answer(self, exc: Problem, title: str) -> Any:
+        """How this door writes a problem that a view raised."""
+        return problem(exc.status, title, exc.detail)
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def body(self, schema: Draft4Validator | None = None) -> Any:
+        """The request's JSON, checked against `schema`. Raises Problem 400, and 415 for other types."""
+        kind = (self.request.content_type or "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Problem(415, f"Invalid Content-type ({kind}), expected JSON data")
+        try:
+            raw = self.request.body
+        except RequestDataTooBig:
+            raise Problem(413, "The request body is too large") from None
+        document = read_json(raw)
+        if schema is not None:
+            check(document, schema)
+        return document
+
+    def tenant(self, *, must_exist: bool = False) -> Domain | None:
+        """The tenant that the header names, or the user's own; None is the untenanted.
+
+        A tenant that does not exist, or is not the user's, owns nothing; where something is to be created
+        in it, that is Problem 400.
+        """
+        name = self.request.META.get(TENANT_HEADER, "")
+        own = self.request.user.domain if not self.request.user.is_superadmin else None
+        if not name:
+            return own
+        if self.request.user.is_superadmin:
+            found = Domain.objects.filter(name=name).first() if storable(name) else None
+        else:
+            found = own if own is not None and own.name == name else None
+        if found is None and must_exist:
+            raise Problem(400, "The provided tenant does not exist", title="Invalid tenant")
+        return found or Domain(pk=0, name=name)  # matches no row
+
+    @property
+    def named_tenant(self) -> str:
+        """What the header says, as it stands."""
+        return self.request.META.get(TENANT_HEADER, "")
+
+
+def storable(text: str) -> bool:
+    """Whether a name from a URL or a header can be looked up in every database."""
+    return "\x00" not in text and text.isprintable() and len(text) <= 255
+
+
+def read_json(raw: bytes) -> Any:
+    """The document; Problem 400 for what is no JSON, or holds text that can't be stored."""
+    if not raw:
+        raise Problem(400, "Request body must not be empty")
+    try:
+        document = json.loads(raw, parse_constant=_refuse_constant)
+        if SUSPICIOUS.search(raw):
+            text = json.dumps(document, ensure_ascii=False)
+            text.encode()
+            if "\\u0000" in text:
+                raise ValueError("NUL")
+    except (ValueError, RecursionError):
+        raise Problem(400, "Request body is not valid JSON") from None
+    return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def check(document: Any, schema: Draft4Validator) -> None:
+    """Raise Problem 400 with the first thing that is wrong, and where."""
+    error: ValidationError | None = next(schema.iter_errors(document), None)
+    if error is None:
+        return
+    place = ".".join(str(part) for part in error.absolute_path)
+    said = error.message if len(error.message) < 1000 else f"{error.message[:1000]}…"
+    raise Problem(400, f"{said} - '{place}'" if place else said)
+
+
+def well_named(name: str) -> bool:
+    """Whether a session, template or boot set could have this name."""
+    return NAME.fullmatch(name) is not None
+
+
+def seconds(moment: datetime | None) -> str | None:
+    """BOS v2's time: UTC without saying so, whole seconds (contracts, BOS 2.1)."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class NotFoundView(BosView):
+    """Paths below the doors that the original does not have."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise Problem(404, UNKNOWN_URL, title="Not Found")
+
+
+UNKNOWN_URL = "The requested URL was not found on the server."

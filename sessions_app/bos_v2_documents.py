@@ -1,0 +1,161 @@
+"""The JSON of BOS v2: templates, sessions, components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db.models import F, QuerySet
+
+from sessions_app.bos import seconds
+from sessions_app.models import BootArtifacts, BootSession, Node, NodePhase, SessionTemplate
+from sessions_app.states import OFF_STEPS, LastAction, PhaseName, SessionStatus
+from sessions_app.work import chunks
+
+
+def template_document(template: SessionTemplate) -> dict[str, Any]:
+    """A session template as it was stored, with name and tenant."""
+    return {
+        **template.body,
+        "name": template.name,
+        "tenant": template.domain.name if template.domain else None,
+    }
+
+
+def session_document(session: BootSession) -> dict[str, Any]:
+    """A session's record."""
+    ended = session.status == SessionStatus.COMPLETE
+    return {
+        "components": session.components,
+        "include_disabled": session.include_disabled,
+        "limit": session.limit,
+        "name": session.name,
+        "operation": session.operation,
+        "stage": session.stage,
+        "status": {
+            "end_time": seconds(session.stopped_at) if ended else None,
+            "error": session.error or None,
+            "start_time": seconds(session.created_at),
+            "status": session.status,
+        },
+        "template_name": session.template_name,
+        "tenant": session.domain.name if session.domain else None,
+    }
+
+
+# -- components -----------------------------------------------------------------------------------
+
+POWERING_ON, POWERING_OFF, CONFIGURING = "powering_on", "powering_off", "configuring"
+
+
+def with_relations(nodes: QuerySet[Node]) -> QuerySet[Node]:
+    """What a component's document needs of other tables."""
+    return nodes.select_related("desired", "staged", "actual", "session", "staged_session")
+
+
+def phases_of(nodes: Iterable[Node]) -> dict[int, str]:
+    """BOS's phase of each node whose session has something to do for it now, by node id."""
+    busy = [node.pk for node in nodes if node.enabled and node.session_id is not None]
+    found: dict[int, str] = {}
+    for ids in chunks(busy):
+        rows = NodePhase.objects.open().filter(node_id__in=ids, node__session=F("session")).exclude(step="")
+        found.update(
+            (node_id, phase_word(phase, step))
+            for node_id, phase, step in rows.values_list("node_id", "phase__name", "step")
+        )
+    return found
+
+
+def phase_word(phase: str, step: str) -> str:
+    """BOS's word for where a row of work is; a boot that begins with switching off is powering off."""
+    if phase == PhaseName.CONFIGURE:
+        return CONFIGURING
+    return POWERING_OFF if phase == PhaseName.SHUTDOWN or step in OFF_STEPS else POWERING_ON
+
+
+def override_of(node: Node) -> str:
+    """BOS's status_override."""
+    if node.failed:
+        return "failed"
+    return "on_hold" if node.on_hold else ""
+
+
+def status_word(phase: str, override: str, action: str, action_failed: bool) -> str:
+    """BOS's calculated status (contracts, BOS 4.1)."""
+    if override:
+        return override
+    if phase == POWERING_ON:
+        called = action == LastAction.POWERING_ON and not action_failed
+        return "power_on_called" if called else "power_on_pending"
+    if phase == POWERING_OFF:
+        return {
+            LastAction.POWERING_OFF_GRACEFULLY: "power_off_gracefully_called",
+            LastAction.POWERING_OFF_FORCEFULLY: "power_off_forcefully_called",
+        }.get(LastAction(action), "power_off_pending")
+    return CONFIGURING if phase == CONFIGURING else "stable"
+
+
+def component_documents(nodes: Iterable[Node]) -> list[dict[str, Any]]:
+    """Components of nodes that were read by `with_relations`."""
+    nodes = list(nodes)
+    phases = phases_of(nodes)
+    return [component_document(node, phases.get(node.pk, "")) for node in nodes]
+
+
+def component_document(node: Node, phase: str) -> dict[str, Any]:
+    """A component's record; `phase` is BOS's word for what is being done to it."""
+    override = override_of(node)
+    document: dict[str, Any] = {
+        "actual_state": {
+            "boot_artifacts": _artifacts(node.actual),
+            "bss_token": "",
+            **_updated(node.actual_at),
+        },
+        "desired_state": {
+            "boot_artifacts": _artifacts(node.desired),
+            "bss_token": "",
+            "configuration": node.desired_configuration,
+            **_updated(node.desired_at),
+        },
+        "enabled": node.enabled,
+        "error": node.error,
+        "event_stats": {
+            "power_off_forceful_attempts": node.power_off_forceful_attempts,
+            "power_off_graceful_attempts": node.power_off_graceful_attempts,
+            "power_on_attempts": node.power_on_attempts,
+        },
+        "id": node.name,
+        "last_action": {
+            "action": node.last_action or LastAction.NEWLY_DISCOVERED.value,
+            "failed": node.last_action_failed,
+            **_updated(node.last_action_at),
+        },
+        "session": node.session.name if node.session else "",
+        "staged_state": {
+            "boot_artifacts": _artifacts(node.staged),
+            "configuration": node.staged_configuration,
+            "session": node.staged_session.name if node.staged_session else "",
+            **_updated(node.staged_at),
+        },
+        "status": {
+            "phase": phase,
+            "status": status_word(phase, override, node.last_action, node.last_action_failed),
+            "status_override": override,
+        },
+    }
+    if node.retry_policy is not None:
+        document["retry_policy"] = node.retry_policy
+    return document
+
+
+NO_ARTIFACTS = {"initrd": "", "kernel": "", "kernel_parameters": ""}
+
+
+def _artifacts(row: BootArtifacts | None) -> dict[str, str]:
+    return dict(NO_ARTIFACTS) if row is None else row.as_document()
+
+
+def _updated(moment: datetime | None) -> dict[str, str]:
+    said = seconds(moment)
+    return {"last_updated": said} if said else {}

@@ -1,0 +1,174 @@
+"""BOS v2's status of a session, from the counters of its phases (contracts, BOS 3)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count
+from django.utils import timezone
+
+from accounts_app.models import Domain
+from sessions_app.models import BootSession, Node, NodePhase
+from sessions_app.models.nodes import natural
+from sessions_app.states import Category, PhaseName, SessionStatus
+
+SHOWN = 10  # names of an error's nodes
+ERRORS_WITH_NAMES = 200  # more different errors than this are read row by row
+
+
+@dataclass(slots=True)
+class Sums:
+    """How many of a session's nodes are where."""
+
+    powering_off: int = 0
+    powering_on: int = 0
+    configuring: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCount:
+    """The counters of one phase of one boot set, with the boot set's size."""
+
+    boot_set_id: int
+    node_count: int
+    name: str
+    succeeded: int
+    failed: int
+    excluded: int
+    turning_off: int
+
+
+def add_up(phases: Iterable[PhaseCount], waiting: int = 0) -> Sums:
+    """From the counters of phases, in order, to where the nodes are.
+
+    Those in a phase are those that reached it and have not left it. A node is excluded from all phases
+    that it has not finished, so a phase's own are those beyond the phase before. `waiting` nodes are staged
+    and in no phase yet.
+    """
+    sums = Sums()
+    by_boot_set: dict[int, list[PhaseCount]] = defaultdict(list)
+    for phase in phases:
+        by_boot_set[phase.boot_set_id].append(phase)
+    for members in by_boot_set.values():
+        reached, excluded = members[0].node_count, 0
+        for phase in members:
+            inside = max(reached - phase.succeeded - phase.failed - (phase.excluded - excluded), 0)
+            if phase is members[0] and waiting:
+                staying = min(waiting, inside)
+                inside, waiting = inside - staying, waiting - staying
+            _place(sums, phase, inside)
+            sums.failed += phase.failed
+            reached, excluded = phase.succeeded, phase.excluded
+        sums.succeeded += members[-1].succeeded
+    return sums
+
+
+def _place(sums: Sums, phase: PhaseCount, inside: int) -> None:
+    if phase.name == PhaseName.SHUTDOWN:
+        sums.powering_off += inside
+    elif phase.name == PhaseName.BOOT:
+        down = min(phase.turning_off, inside)
+        sums.powering_off += down
+        sums.powering_on += inside - down
+    else:
+        sums.configuring += inside
+
+
+FIELDS = (
+    "id",
+    "status",
+    "stage",
+    "created_at",
+    "stopped_at",
+    "total_nodes",
+    "taken_over",
+    "boot_sets__id",
+    "boot_sets__node_count",
+    "boot_sets__phases__name",
+    "boot_sets__phases__succeeded",
+    "boot_sets__phases__failed",
+    "boot_sets__phases__excluded",
+    "boot_sets__phases__turning_off",
+)
+
+
+def status_of(*, name: str, domain: Domain | None) -> dict[str, Any] | None:
+    """The status document of the session `name` of a tenant; None where there is no such session.
+
+    Three statements at most, none of which reads more for a larger session (as long as errors are few).
+    """
+    ordered = ("boot_sets__position", "boot_sets__phases__position")
+    rows = list(BootSession.objects.filter(name=name, domain=domain).order_by(*ordered).values_list(*FIELDS))
+    if not rows:
+        return None
+    session_id, status, stage, created, stopped, total, taken_over = rows[0][:7]
+    staged = _staged(session_id) if stage and status == SessionStatus.RUNNING else 0
+    sums = add_up((PhaseCount(*row[7:]) for row in rows if row[7] is not None), waiting=staged)
+    managed = total - taken_over
+
+    def percent(count: int) -> float:
+        return round(100 * count / managed, 2) if managed else 0.0
+
+    return {
+        "error_summary": error_summary(session_id),
+        "managed_components_count": managed,
+        "percent_failed": percent(sums.failed),
+        "percent_staged": percent(staged),
+        "percent_successful": percent(sums.succeeded),
+        "phases": {
+            "percent_complete": percent(sums.succeeded + sums.failed),
+            "percent_configuring": percent(sums.configuring),
+            "percent_powering_off": percent(sums.powering_off),
+            "percent_powering_on": percent(sums.powering_on),
+        },
+        "status": status,
+        "timing": _timing(created, stopped if status == SessionStatus.COMPLETE else None),
+    }
+
+
+def _staged(session_id: int) -> int:
+    """Nodes that wait for `applystaged`; one whose staged session was applied is counted once."""
+    return Node.objects.filter(staged_session=session_id).exclude(session=session_id).count()
+
+
+def _timing(created: datetime, stopped: datetime | None) -> dict[str, Any]:
+    """Whole seconds at the end, microseconds on the way: as the original prints its differences."""
+    start = created.replace(microsecond=0)
+    duration = (stopped.replace(microsecond=0) if stopped else timezone.now()) - start
+    return {
+        "duration": str(duration),
+        "end_time": None if stopped is None else stopped.strftime("%Y-%m-%dT%H:%M:%S"),
+        "start_time": start.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+
+
+def error_summary(session_id: int) -> dict[str, dict[str, Any]]:
+    """Errors of the session's nodes: how many have each, and the first ten by name."""
+    rows = NodePhase.objects.filter(session_id=session_id).exclude(error="")
+    rows = rows.exclude(category=Category.EXCLUDED)
+    counts = dict(rows.values_list("error").annotate(Count("id")).order_by("error"))
+    if not counts:
+        return {}
+    if len(counts) > ERRORS_WITH_NAMES:
+        found = rows.values_list("error", "node__name")
+    else:
+        # Rows were made in the order of their nodes' names, so the first ids are the first names.
+        parts = [rows.filter(error=error).order_by("id").values("id")[:SHOWN] for error in counts]
+        queries = [NodePhase.objects.filter(id__in=part).values_list("error", "node__name") for part in parts]
+        found = queries[0].union(*queries[1:], all=True)
+    names: dict[str, list[str]] = defaultdict(list)
+    for error, node in found:
+        names[error].append(node)
+    return {
+        error: {
+            "count": count,
+            "list": ",".join(sorted(names[error], key=natural)[:SHOWN]) + ("..." if count > SHOWN else ""),
+        }
+        for error, count in counts.items()
+    }
