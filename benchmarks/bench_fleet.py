@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.fleet import ROOT, FleetProcess
-from benchmarks.measure import cpu_seconds, fleets
+from benchmarks.measure import cpu_seconds, fleets, joined_authorities
 from benchmarks.report import BenchOptions, Report
 
 USER, PASSWORD = "admin", "emulated"
@@ -136,17 +136,6 @@ def drive(report: Report, size: int, what: str, https: bool) -> None:
     report.add("  nodes not done", failed, "nodes", reference=size, against="of", within=0.0)
     if failed:
         report.notes.append(f"{name}: {figures['errors']}")
-
-
-def joined_authorities(parts: list[FleetProcess]) -> str:
-    """A file with the CAs of all processes of a fleet."""
-    first = parts[0].ready["ca"]
-    joined = first + ".all"
-    with open(joined, "w", encoding="ascii") as target:
-        for part in parts:
-            with open(part.ready["ca"], encoding="ascii") as source:
-                target.write(source.read())
-    return joined
 
 
 def _in_a_process(task: dict[str, Any]) -> dict[str, Any]:

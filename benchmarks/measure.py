@@ -48,3 +48,14 @@ def fleets(count: int, *arguments: str, log: str = "") -> Iterator[list[FleetPro
             fleet = FleetProcess("--first", str(first), "--count", str(size), *more, *arguments)
             started.append(stack.enter_context(fleet))
         yield started
+
+
+def joined_authorities(parts: list[FleetProcess]) -> str:
+    """A file with the CAs of all processes of a fleet."""
+    first = parts[0].ready["ca"]
+    joined = first + ".all"
+    with open(joined, "w", encoding="ascii") as target:
+        for part in parts:
+            with open(part.ready["ca"], encoding="ascii") as source:
+                target.write(source.read())
+    return joined
