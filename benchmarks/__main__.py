@@ -16,7 +16,10 @@ VERDICT = {True: "[green]✓ kept[/]", False: "[red]✗ missed[/]", None: ""}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what was asked for. 0, or 1 with --strict and a bound missed, or 2 for bad arguments."""
+    """Run what was asked for.
+
+    0; 1 where a benchmark could not run, or with --strict a bound was missed; 2 for bad arguments.
+    """
     given = parse(arguments)
     console = Console(width=None if sys.stdout.isatty() else 150)
     if given.list:
@@ -24,14 +27,20 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(f"{name:<10} {reports.load(name)[1]}", highlight=False)
         return 0
     options = BenchOptions(sizes=given.sizes, repeat=given.repeat, database=given.database, keep=given.keep)
-    kept = True
+    kept, failed = True, False
     for name in given.names or reports.names():
         console.print(f"[bold]{name}[/]: {reports.load(name)[1]}", highlight=False)
-        report = reports.run(name, options)
+        try:
+            report = reports.run(name, options)
+        except (OSError, RuntimeError) as problem:  # TimeoutError is an OSError
+            console.print(f"[red]{name} could not be measured:[/] ", end="")
+            console.print(str(problem), highlight=False, markup=False)
+            failed = True
+            continue
         path = reports.write(report, given.results)
         show(console, report, path)
         kept = kept and report.ok
-    return 0 if kept or not given.strict else 1
+    return 1 if failed or (given.strict and not kept) else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

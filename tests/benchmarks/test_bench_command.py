@@ -51,6 +51,16 @@ def test_strict_fails_when_a_bound_is_missed(made_up, tmp_path):
     assert command.main(["--strict", "--results", str(tmp_path)]) == 1
 
 
+def test_one_that_cannot_run_is_told_and_the_others_go_on(made_up, monkeypatch, tmp_path, capsys):
+    module = types.ModuleType("benchmarks.bench_broken", "Breaks.")
+    module.run = lambda options: (_ for _ in ()).throw(RuntimeError("worker ended: [why]"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(reports, "names", lambda: ["broken", "made_up"])
+    assert command.main(["--results", str(tmp_path)]) == 1
+    assert "broken could not be measured: worker ended: [why]" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["made_up.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
