@@ -242,6 +242,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_PAGINATION_CLASS": "config.api.Pages",
     "PAGE_SIZE": 100,
+    "DEFAULT_FILTER_BACKENDS": ["accounts_app.filters.StrictFilter"],
     "EXCEPTION_HANDLER": "config.api.handle_exception",
     "COERCE_DECIMAL_TO_STRING": False,
 }

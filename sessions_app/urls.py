@@ -1,10 +1,11 @@
 """Doors of this app: `pages` for people, `api` for programs."""
 
-from django.urls import URLPattern, URLResolver, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path
+from rest_framework.routers import SimpleRouter
 
-from sessions_app.views import nodes, sessions, start
-
+from sessions_app import api as own
 from sessions_app import bootscript, bos, bos_v1, bos_v1_status, bos_v2, bos_v2_components
+from sessions_app.views import nodes, sessions, start
 
 pages: list[URLPattern | URLResolver] = [
     path("sessions/", sessions.session_list, name="session-list"),
@@ -21,6 +22,12 @@ pages: list[URLPattern | URLResolver] = [
     path("nodes/export.csv", nodes.node_export, name="node-export"),
     path("nodes/<str:name>/", nodes.node_detail, name="node-detail"),
 ]
+
+router = SimpleRouter()
+router.register("nodes", own.NodeViewSet, "api-node")
+router.register("bmcs", own.BmcViewSet, "api-bmc")
+router.register("groups", own.GroupViewSet, "api-group")
+router.register("sessions", own.SessionViewSet, "api-session")
 
 
 def both(route: str, view: object) -> list[URLPattern]:
@@ -58,6 +65,7 @@ api: list[URLPattern | URLResolver] = [
         "v1/session/<str:session_id>/status/<str:boot_set>/<str:phase>/<str:category>",
         bos_v1_status.CategoryStatusView.as_view(),
     ),
+    path("api/v1/", include(router.urls)),
     path("apis/bos/", bos_v2.VersionsView.as_view()),
     re_path(r"^(?:apis/bos/.*|v2/.*)\Z", bos.NotFoundView.as_view()),
 ]

@@ -33,6 +33,16 @@ def canonical_name(name: str) -> str:
     return name.lower()
 
 
+class BmcQuerySet(models.QuerySet["Bmc"]):
+    """Questions about BMCs."""
+
+    def visible_to(self, user: Any) -> BmcQuerySet:
+        """All for superadmins; else those of nodes that the user may see."""
+        if getattr(user, "is_superadmin", False):
+            return self.all()
+        return self.filter(nodes__in=Node.objects.visible_to(user)).distinct()
+
+
 class Bmc(models.Model):
     """The controller through which nodes are switched: driver kind, address, settings, encrypted secret."""
 
@@ -42,6 +52,8 @@ class Bmc(models.Model):
     settings = models.JSONField(default=dict, blank=True)
     secret = models.TextField(blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = BmcQuerySet.as_manager()
 
     class Meta:
         verbose_name = "BMC"

@@ -37,9 +37,11 @@ class SessionTemplate(models.Model):
 
     class Meta:
         constraints = [
+            models.UniqueConstraint(fields=["domain", "name"], name="template_name_in_domain"),
+            # SQLite and PostgreSQL before 15 take two nulls for different: the untenanted need their own.
             models.UniqueConstraint(
-                fields=["domain", "name"], name="template_name_in_domain", nulls_distinct=False
-            )
+                fields=["name"], name="template_name_untenanted", condition=models.Q(domain=None)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -100,9 +102,11 @@ class BootSession(Lifecycle):
 
     class Meta:
         constraints = [
+            models.UniqueConstraint(fields=["domain", "name"], name="session_name_in_domain"),
+            # SQLite and PostgreSQL before 15 take two nulls for different: the untenanted need their own.
             models.UniqueConstraint(
-                fields=["domain", "name"], name="session_name_in_domain", nulls_distinct=False
-            )
+                fields=["name"], name="session_name_untenanted", condition=models.Q(domain=None)
+            ),
         ]
         indexes = [models.Index(fields=["status", "created_at"], name="session_status")]
 

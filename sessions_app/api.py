@@ -1,0 +1,251 @@
+"""Our own REST API of nodes and sessions, `/api/v1/…`; errors are problem documents."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import django_filters
+from django.db.models import Q, QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts_app.models import ApiKey
+from accounts_app.problems import problem
+from accounts_app.states import Verb
+from sessions_app import services
+from sessions_app.models import Bmc, BootSession, Node, NodeGroup, NodePhase
+from sessions_app.models.nodes import natural
+from sessions_app.nodeset import fold
+from sessions_app.serializers import (
+    BmcSerializer,
+    ErrorSerializer,
+    GroupSerializer,
+    NodePhaseSerializer,
+    NodeSerializer,
+    PreviewSerializer,
+    RetrySerializer,
+    SessionSerializer,
+    StartSerializer,
+)
+
+
+class NodeFilter(django_filters.FilterSet):
+    """By what nodes are looked for; conditions are joined by and."""
+
+    group = django_filters.CharFilter(field_name="groups__name")
+    session = django_filters.CharFilter(field_name="session__name")
+
+    class Meta:
+        model = Node
+        fields = ["role", "subrole", "arch", "power_state", "failed", "enabled", "locked", "hardware_enabled"]
+
+
+class NodeViewSet(viewsets.ModelViewSet):
+    """Nodes of the inventory. PUT creates or replaces, PATCH changes single fields; state is read-only."""
+
+    serializer_class = NodeSerializer
+    lookup_field = "name"
+    lookup_value_regex = "[A-Za-z0-9._-]+"
+    filterset_class = NodeFilter
+    verb = Verb.ADMIN
+
+    def get_queryset(self) -> QuerySet[Node]:
+        """Those of the user's domain."""
+        nodes = Node.objects.visible_to(self.request.user)
+        related = ("bmc", "domain", "session", "desired", "actual")
+        return nodes.select_related(*related).prefetch_related("groups").order_by("name")
+
+    def perform_create(self, serializer: Any) -> None:
+        """Through the service; an existing name is refused."""
+        if Node.objects.filter(name=serializer.validated_data["name"]).exists():
+            raise ValidationError({"name": ["A node of this name exists already."]})
+        serializer.instance = services.register_node(**_own_domain(self.request, serializer.validated_data))
+
+    def perform_update(self, serializer: Any) -> None:
+        """Through the service; a node keeps its name."""
+        node = serializer.instance
+        values = dict(serializer.validated_data)
+        if values.pop("name", node.name) != node.name:
+            raise ValidationError({"name": ["A node keeps its name."]})
+        kept = {"bmc": node.bmc, "domain": node.domain, "mac": node.mac or ""} if serializer.partial else {}
+        values = _own_domain(self.request, {**kept, **values})
+        serializer.instance = services.register_node(name=node.name, **values)
+
+    @extend_schema(responses=NodePhaseSerializer(many=True))
+    @action(detail=True, filterset_class=None)
+    def history(self, request: Request, name: str) -> Response:
+        """Every phase of every session that this node went through, newest first."""
+        rows = NodePhase.objects.filter(node=self.get_object()).select_related("session", "phase", "node")
+        page = self.paginate_queryset(rows.order_by("-session_id", "phase__position"))
+        return self.get_paginated_response(NodePhaseSerializer(page, many=True).data)
+
+
+def _own_domain(request: Request, values: dict[str, Any]) -> dict[str, Any]:
+    """An admin of a domain writes into his own domain only."""
+    user: Any = request.user
+    if not user.is_superadmin and user.domain is not None:
+        return {**values, "domain": user.domain}
+    return values
+
+
+class BmcViewSet(viewsets.ModelViewSet):
+    """BMCs. Secrets go in by `settings` and never come out; one that is left out keeps its value."""
+
+    serializer_class = BmcSerializer
+    lookup_field = "name"
+    lookup_value_regex = "[^/]+"
+    filterset_fields = ["kind"]
+    verb = Verb.ADMIN
+
+    def get_queryset(self) -> QuerySet[Bmc]:
+        """Those of nodes that the user may see."""
+        return Bmc.objects.visible_to(self.request.user).order_by("name")
+
+    def perform_create(self, serializer: Any) -> None:
+        """Through the service; an existing name is refused."""
+        if Bmc.objects.filter(name=serializer.validated_data["name"]).exists():
+            raise ValidationError({"name": ["A BMC of this name exists already."]})
+        serializer.instance = self._register(serializer.validated_data)
+
+    def perform_update(self, serializer: Any) -> None:
+        """Through the service; a BMC keeps its name."""
+        bmc = serializer.instance
+        values = {"kind": bmc.kind, "address": bmc.address, **serializer.validated_data}
+        if "settings" not in serializer.validated_data or serializer.partial:
+            values["settings"] = {**bmc.settings, **serializer.validated_data.get("settings", {})}
+        serializer.instance = self._register({**values, "name": bmc.name})
+
+    def _register(self, values: dict[str, Any]) -> Bmc:
+        try:
+            return services.register_bmc(**values, actor=self.request.user)
+        except services.Refused as error:
+            raise ValidationError({"settings": [str(error)]}) from None
+
+
+class GroupViewSet(viewsets.ModelViewSet):
+    """Named sets of nodes."""
+
+    queryset = NodeGroup.objects.prefetch_related("nodes").order_by("name")
+    serializer_class = GroupSerializer
+    lookup_field = "name"
+    lookup_value_regex = "[^/]+"
+    filterset_fields: list[str] = []
+    verb = Verb.ADMIN
+
+
+class SessionFilter(django_filters.FilterSet):
+    """By what sessions are looked for."""
+
+    template = django_filters.CharFilter(field_name="template_name")
+
+    class Meta:
+        model = BootSession
+        fields = ["name", "status", "result", "operation"]
+
+
+class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    """Sessions, newest first: start, look, cancel, retry."""
+
+    serializer_class = SessionSerializer
+    lookup_field = "uuid"
+    lookup_url_kwarg = "id"
+    lookup_value_converter = "uuid"
+    filterset_class = SessionFilter
+
+    def get_queryset(self) -> QuerySet[BootSession]:
+        """Those of the user's domain."""
+        sessions = BootSession.objects.visible_to(self.request.user).select_related("domain", "owner")
+        return sessions.prefetch_related("boot_sets__phases").order_by("-created_at")
+
+    @extend_schema(request=StartSerializer, responses={201: SessionSerializer})
+    def create(self, request: Request) -> Response:
+        """Start a session; it is pending until a worker gives it its nodes. 400 names what is wrong."""
+        values = self._start_values(request)
+        key = request.auth if isinstance(request.auth, ApiKey) else None
+        try:
+            session = services.start_session(**values, actor=request.user, key=key)
+        except services.NameTaken as error:
+            return problem(409, "Conflict", str(error))
+        except services.Refused as error:
+            return problem(400, "Bad Request", str(error))
+        return Response(SessionSerializer(session).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=StartSerializer, responses=PreviewSerializer)
+    @action(detail=False, methods=["post"])
+    def preview(self, request: Request) -> Response:
+        """Which nodes a session would have and which are left out and why; starts nothing."""
+        values = self._start_values(request)
+        try:
+            chosen = services.preview_session(
+                template=values["template"],
+                limit=values["limit"],
+                include_disabled=values["include_disabled"],
+                domain=values["template"].domain,
+            )
+        except services.Refused as error:
+            return problem(400, "Bad Request", str(error))
+        sets = {name: fold(node.name for node in nodes) for name, nodes in chosen.boot_sets.items()}
+        left_out = {reason: fold(names) for reason, names in chosen.left_out.items()}
+        return Response({"count": chosen.count, "boot_sets": sets, "left_out": left_out})
+
+    def _start_values(self, request: Request) -> dict[str, Any]:
+        serializer = StartSerializer(data=request.data, context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        return serializer.validated_data
+
+    @extend_schema(request=None, responses=SessionSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, id: Any = None) -> Response:
+        """End it now: no action begins after the answer's next few seconds. 409 where it is complete."""
+        session = services.cancel_session(session=self.get_object(), actor=request.user)
+        return Response(SessionSerializer(session).data)
+
+    @extend_schema(request=RetrySerializer, responses={202: SessionSerializer})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, id: Any = None) -> Response:
+        """Try its failed nodes again, from the phase in which each failed. 409 where there are none."""
+        serializer = RetrySerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        try:
+            services.retry_failed(
+                session=self.get_object(), actor=request.user, nodes=serializer.validated_data.get("nodes")
+            )
+        except services.Refused as error:
+            return problem(409, "Conflict", str(error))
+        return Response(SessionSerializer(self.get_object()).data, status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(responses=ErrorSerializer(many=True))
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def errors(self, request: Request, id: Any = None) -> Response:
+        """Every error with all its nodes, whole and folded; most nodes first."""
+        rows = NodePhase.objects.of_session(self.get_object().pk).filter(~Q(error=""))
+        found: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for error, phase, node in rows.values_list("error", "phase__name", "node__name"):
+            found[error, phase].append(node)
+        documents = [
+            {
+                "error": error,
+                "phase": phase,
+                "count": len(nodes),
+                "folded": fold(nodes),
+                "nodes": sorted(nodes, key=natural),
+            }
+            for (error, phase), nodes in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+        ]
+        return Response(ErrorSerializer(documents, many=True).data)
+
+    @extend_schema(responses=NodePhaseSerializer(many=True))
+    @action(detail=True, filterset_class=None)
+    def nodes(self, request: Request, id: Any = None) -> Response:
+        """Each node in each phase; `?phase=` and `?category=` narrow it."""
+        rows = NodePhase.objects.of_session(self.get_object().pk).select_related("node", "session", "phase")
+        for name, field in (("phase", "phase__name"), ("category", "category")):
+            if request.query_params.get(name):
+                rows = rows.filter(**{field: request.query_params[name]})
+        page = self.paginate_queryset(rows.order_by("node__name", "phase__position"))
+        return self.get_paginated_response(NodePhaseSerializer(page, many=True).data)

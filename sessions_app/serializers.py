@@ -1,0 +1,211 @@
+"""Nodes, BMCs, groups and sessions as JSON of our own API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError as ModelValidationError
+from rest_framework import serializers
+
+from accounts_app.models import Domain
+from accounts_app.strict import Strict, StrictModel
+from sessions_app import drivers
+from sessions_app.models import Bmc, BootSession, Node, NodeGroup, NodePhase, SessionTemplate
+from sessions_app.models.nodes import canonical_mac, canonical_name
+from sessions_app.states import Operation
+
+
+class BmcSerializer(StrictModel):
+    """A BMC. `settings` takes the driver's declared fields, secrets too; secrets are never given out."""
+
+    kind = serializers.CharField()
+    address = serializers.CharField(default="", allow_blank=True, max_length=255)
+    settings = serializers.JSONField(default=dict)
+    secrets_set = serializers.SerializerMethodField(help_text="Names of the secrets that are stored.")
+
+    class Meta:
+        model = Bmc
+        fields = ["name", "kind", "address", "settings", "secrets_set", "created_at"]
+        read_only_fields = ["created_at"]
+        extra_kwargs = {"name": {"validators": []}}
+
+    def get_secrets_set(self, bmc: Bmc) -> list[str]:
+        """Which secrets are there."""
+        return sorted(bmc.secrets())
+
+    def validate_kind(self, kind: str) -> str:
+        """Only kinds that this installation knows."""
+        known = [name for name, _ in drivers.kinds()]
+        if kind not in known:
+            raise serializers.ValidationError(f"'{kind}' is not a kind of driver: {', '.join(known)}.")
+        return kind
+
+
+class GroupSerializer(StrictModel):
+    """A node group; `nodes` are names."""
+
+    nodes = serializers.SlugRelatedField(
+        slug_field="name", many=True, queryset=Node.objects.all(), default=list
+    )
+
+    class Meta:
+        model = NodeGroup
+        fields = ["name", "description", "nodes"]
+
+
+class NodeSerializer(StrictModel):
+    """A node: inventory that may be written, state that is moved by sessions only."""
+
+    bmc = serializers.SlugRelatedField(
+        slug_field="name", queryset=Bmc.objects.all(), allow_null=True, default=None
+    )
+    groups = serializers.SlugRelatedField(
+        slug_field="name", many=True, queryset=NodeGroup.objects.all(), default=list
+    )
+    domain = serializers.SlugRelatedField(
+        slug_field="name", queryset=Domain.objects.all(), allow_null=True, default=None
+    )
+    session = serializers.CharField(source="session.name", read_only=True, default=None)
+    desired = serializers.SerializerMethodField()
+    actual = serializers.SerializerMethodField()
+    mac = serializers.CharField(allow_blank=True, allow_null=True, default=None)
+
+    class Meta:
+        model = Node
+        fields = [
+            "name", "nid", "mac", "role", "subrole", "arch", "hardware_enabled", "locked", "domain", "groups",
+            "bmc", "system", "power_state", "power_at", "session", "enabled", "failed", "error", "desired",
+            "actual", "actual_at", "script_at", "last_action", "last_action_at",
+        ]  # fmt: skip
+        read_only_fields = [
+            "power_state", "power_at", "enabled", "failed", "error", "actual_at", "script_at", "last_action",
+            "last_action_at",
+        ]  # fmt: skip
+        extra_kwargs = {"name": {"validators": []}}
+
+    def get_desired(self, node: Node) -> dict[str, str] | None:
+        """What it should run."""
+        return node.desired.as_document() if node.desired else None
+
+    def get_actual(self, node: Node) -> dict[str, str] | None:
+        """What it reported to run."""
+        return node.actual.as_document() if node.actual else None
+
+    def validate_name(self, name: str) -> str:
+        """The canonical form; 400 for what is no node's name."""
+        return _checked(canonical_name, name)
+
+    def validate_mac(self, mac: str | None) -> str:
+        """The canonical form."""
+        return _checked(canonical_mac, mac) if mac else ""
+
+
+def _checked(function: Any, text: str) -> str:
+    try:
+        return function(text)
+    except ModelValidationError as error:
+        raise serializers.ValidationError(error.messages) from None
+
+
+class PhaseCounts(serializers.Serializer):
+    """How many nodes of a phase stand where."""
+
+    boot_set = serializers.CharField()
+    name = serializers.CharField()
+    not_started = serializers.IntegerField()
+    in_progress = serializers.IntegerField()
+    succeeded = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    excluded = serializers.IntegerField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    stopped_at = serializers.DateTimeField(allow_null=True)
+
+
+class SessionSerializer(serializers.ModelSerializer):
+    """A session as it is."""
+
+    id = serializers.UUIDField(source="uuid")
+    domain = serializers.CharField(source="domain.name", default=None)
+    owner = serializers.CharField(source="owner.username", default=None)
+    phases = serializers.SerializerMethodField()
+
+    class Meta:
+        model = BootSession
+        fields = [
+            "id", "name", "domain", "operation", "template_name", "limit", "stage", "include_disabled",
+            "status", "result", "error", "owner", "background_task", "created_at", "acted_at", "booted_at",
+            "stopped_at", "total_nodes", "open_nodes", "taken_over", "phases",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_phases(self, session: BootSession) -> list[dict[str, Any]]:
+        """Counters by boot set and phase (PhaseCounts)."""
+        rows = [
+            {"boot_set": boot_set.name, **{name: getattr(phase, name) for name in COUNTS}}
+            for boot_set in session.boot_sets.all()
+            for phase in boot_set.phases.all()
+        ]
+        return PhaseCounts(rows, many=True).data
+
+
+COUNTS = (
+    "name", "not_started", "in_progress", "succeeded", "failed", "excluded", "started_at", "stopped_at",
+)  # fmt: skip
+
+
+class StartSerializer(Strict):
+    """What starts a session, or previews one."""
+
+    template = serializers.SlugRelatedField(slug_field="name", queryset=SessionTemplate.objects.none())
+    operation = serializers.ChoiceField(choices=Operation.choices)
+    name = serializers.CharField(required=False, allow_blank=True, default="")
+    limit = serializers.CharField(required=False, allow_blank=True, default="", max_length=524288)
+    stage = serializers.BooleanField(required=False, default=False)
+    include_disabled = serializers.BooleanField(required=False, default=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        """Templates are looked for among those that the user may see."""
+        fields = super().get_fields()
+        user = getattr(self.context.get("request"), "user", None)
+        fields["template"].queryset = SessionTemplate.objects.visible_to(user)
+        return fields
+
+
+class PreviewSerializer(serializers.Serializer):
+    """Which nodes a session would have; names are folded (`x1000c0s[0-3]b0n0`)."""
+
+    count = serializers.IntegerField()
+    boot_sets = serializers.DictField(child=serializers.CharField())
+    left_out = serializers.DictField(child=serializers.CharField())
+
+
+class RetrySerializer(Strict):
+    """Which failed nodes to try again; all of them where `nodes` is left out."""
+
+    nodes = serializers.ListField(child=serializers.CharField(), required=False, allow_empty=False)
+
+
+class ErrorSerializer(serializers.Serializer):
+    """One error message with all nodes that have it."""
+
+    error = serializers.CharField()
+    phase = serializers.CharField()
+    count = serializers.IntegerField()
+    folded = serializers.CharField()
+    nodes = serializers.ListField(child=serializers.CharField())
+
+
+class NodePhaseSerializer(serializers.ModelSerializer):
+    """One node in one phase of one session."""
+
+    node = serializers.CharField(source="node.name")
+    session = serializers.CharField(source="session.name")
+    phase = serializers.CharField(source="phase.name")
+
+    class Meta:
+        model = NodePhase
+        fields = [
+            "session", "node", "phase", "category", "step", "step_at", "attempts", "error", "started_at",
+            "stopped_at",
+        ]  # fmt: skip
+        read_only_fields = fields
