@@ -173,7 +173,8 @@ def status_writes(path: Path) -> Iterator[str]:
 
 
 def test_a_status_is_written_in_one_place():
-    found = [place for path in files() for place in status_writes(path)]
+    # Drivers hold no rows: what they call a status is not one of these.
+    found = [place for path in files() if room_of(path) != "drivers" for place in status_writes(path)]
     assert [place for place in found if place.split(":")[0] not in WRITERS] == []
     assert {place.split(":")[0] for place in found} == WRITERS  # the rule finds what it looks for
 
