@@ -51,7 +51,7 @@ class Home:
         try:
             # Keys and passwords live here: nobody else looks in.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self.log, self.run, self.fleet):
+            for directory in (self.log, self.run, self.fleet, self.path / "static"):
                 directory.mkdir(mode=0o700, exist_ok=True)
                 probe = directory / ".writable"
                 probe.touch()

@@ -62,9 +62,11 @@ class Keeper:
             code = self._run_once()
             if self._over():
                 break
-            pause = FIRST_PAUSE if time.monotonic() - began > STEADY else min(pause * 2, LONGEST_PAUSE)
+            if time.monotonic() - began > STEADY:
+                pause = FIRST_PAUSE
             self._say(f"{self.name} ended ({_how(code)}); it starts again in {pause:.1f} s")
             self._wait(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     def _run_once(self) -> int:
         """Start the command, pass on what it says, and clear up after it."""

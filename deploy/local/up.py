@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -116,6 +117,8 @@ def _plan_fleet(home: Home, count: int, port: int) -> Fleet | None:
 
 def _prepare(home: Home, env: dict[str, str], with_fleet: bool) -> None:
     """`manage.py bootstrap`: migrations, first user, fleet; its words in HOME/log/bootstrap.log."""
+    from deploy.local.keep import die_with_parent
+
     log = home.log / "bootstrap.log"
     command = [sys.executable, "manage.py", "bootstrap", "--credentials", str(home.credentials)]
     command += ["--url", f"http://127.0.0.1:{env['PORT']}"]
@@ -123,8 +126,9 @@ def _prepare(home: Home, env: dict[str, str], with_fleet: bool) -> None:
         command += ["--fleet", str(home.path / "fleet" / "fleet.json")]
     with log.open("w") as out:
         answer = subprocess.run(
-            command, cwd=PROJECT, env=env, stdout=out, stderr=subprocess.STDOUT, check=False
-        )
+            command, cwd=PROJECT, env=env, stdout=out, stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent, check=False,
+        )  # fmt: skip
     if answer.returncode:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise Refusal(
@@ -134,11 +138,13 @@ def _prepare(home: Home, env: dict[str, str], with_fleet: bool) -> None:
 
 
 def _supervise(home: Home, env: dict[str, str], names: list[str]) -> int:
-    from deploy.local.keep import Log
+    from deploy.local.keep import Log, die_with_parent
     from deploy.local.supervisor import Supervisor
 
     supervisor = Supervisor(names, env, Log(home.log / "supervisor.log"))
-    guide = subprocess.Popen([sys.executable, "-m", "deploy.local.welcome"], cwd=PROJECT, env=env)
+    guide = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local.welcome"], cwd=PROJECT, env=env, preexec_fn=die_with_parent
+    )
     supervisor.guide = guide
     try:
         supervisor.loop()
@@ -149,9 +155,15 @@ def _supervise(home: Home, env: dict[str, str], names: list[str]) -> int:
     return 1 if supervisor.failed else 0
 
 
+def _interrupt(*_: object) -> None:
+    """Until the supervisor takes over, SIGTERM ends what is under way as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Exit code 0 when stopped by Ctrl-C or SIGTERM, 1 when it could not start, 2 for wrong options."""
     options = parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         if not environment.inside():
             environment.ensure()

@@ -14,6 +14,7 @@ from pathlib import Path
 from deploy.emulated_fleet.fleet import load_fleet
 from deploy.local.environment import PROJECT
 from deploy.local.home import Home
+from deploy.local.keep import die_with_parent
 
 PATIENCE = 180.0  # seconds; a start takes four on an idle machine
 
@@ -61,7 +62,8 @@ def main() -> int:
     if load_fleet(home) is None:
         return 0
     # A session that fails is a result to look at, not a reason to stop the service.
-    subprocess.run([sys.executable, "manage.py", "demo"], cwd=PROJECT, check=False)
+    demo = [sys.executable, "manage.py", "demo"]
+    subprocess.run(demo, cwd=PROJECT, preexec_fn=die_with_parent, check=False)
     print(f"Muster goes on running at {url}; Ctrl-C stops it.", flush=True)
     return 0
 
