@@ -260,10 +260,12 @@ class ChannelDoor(Door):
         channels = tuple(sorted(asked.channels))
         format = ChannelFormat(channels)
         preface, after = OPENING, _cursor_of(asked)
-        if after is not None and await self.hub.is_lost(after):
-            after = self.hub.last
-            preface += format.reset(-1, after)
-        await self.begin(hearer, ChannelFilter(channels), format, preface, after)
+        if after is None or await self.hub.is_lost(after):
+            number = await self.hub.ask(rows.newest)
+            if after is not None:
+                preface += format.reset(after, number)
+            after = number
+        await self.begin(hearer, ChannelFilter(channels), format, preface, after=after)
 
 
 def _read_request(request: ASGIRequest) -> EventRequest:

@@ -145,9 +145,9 @@ class Door(AsyncHttpConsumer):
     # -- answers ------------------------------------------------------------------------------------
 
     async def begin(
-        self, hearer: Hearer, filter: Filter, format: Any, preface: bytes = b"", after: int | None = None
+        self, hearer: Hearer, filter: Filter, format: Any, preface: bytes = b"", *, after: int
     ) -> None:
-        """Send headers and `preface`, then let the hub write what is beyond `after` (None: from now on)."""
+        """Send headers and `preface`, then let the hub write what is beyond `after`."""
         await self.send_headers(status=200, headers=self.with_origin(answers.STREAM_HEADERS))
         await self.send_body(preface, more_body=True)
         self.stream = Stream(hearer, filter, format, socket_for(self.base_send))
@@ -205,13 +205,14 @@ class SessionDoor(Door):
         preface, after = b"", query.cursor
         lost = after is not None and await self.hub.is_lost(after)
         if after is None or lost:
-            number = self.hub.last
+            # What the table has now, not what the hub has read: older events are not this listener's.
+            number = await self.hub.ask(rows.newest)
             if after is not None:
                 preface = format.reset(after, number)
             after = number
             if query.snapshot:
                 preface += await self.hub.ask(snapshot, filter, format, number)
-        await self.begin(hearer, filter, format, preface, after)
+        await self.begin(hearer, filter, format, preface, after=after)
 
 
 def filter_of(query: SessionQuery, hearer: Hearer) -> SessionFilter:
@@ -265,7 +266,6 @@ class TaskDoor(Door):
     async def open(self, hearer: Hearer, headers: dict[str, str], body: bytes) -> None:
         query = read_task_query(self.scope.get("query_string", b""), body, headers)
         format = TaskFormat(prefix=self.prefix())
-        heard = self.hub.last
         progress = await self.hub.ask(find_progress, query.task, hearer)
         if progress is None:
             title = "No such background task."
@@ -283,10 +283,10 @@ class TaskDoor(Door):
         elif query.snapshot or lost:
             preface = b"" if cursor is None else format.reset(cursor, progress.before)
             preface += format.present(progress.data, progress.before)
-            await self.begin(hearer, filter, format, preface, progress.before)
+            await self.begin(hearer, filter, format, preface, after=progress.before)
         else:
             # From before the task was looked at: its end can't slip in between.
-            await self.begin(hearer, filter, format, after=heard)
+            await self.begin(hearer, filter, format, after=progress.before)
 
     def prefix(self) -> str:
         """Which names this caller knows. Browsers in cookie mode can't say a version; the web UI that works

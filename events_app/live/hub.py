@@ -144,11 +144,11 @@ class Hub:
 
     # -- listeners ----------------------------------------------------------------------------------
 
-    def join(self, stream: Stream, after: int | None = None) -> None:
-        """Let a started response hear everything beyond `after` (None: from now on)."""
+    def join(self, stream: Stream, after: int) -> None:
+        """Let a started response hear everything beyond `after`."""
         self.streams.add(stream)
         self._beat_later(stream)
-        if after is None or after == self.last:
+        if after == self.last:
             self._attach(stream, self.last)
         else:
             stream.task = self._loop.create_task(self._bring_forward(stream, after))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -345,13 +345,3 @@ def data_of(event: dict[str, str]) -> Any:
 def bearer(issued: Any) -> dict[str, str]:
     """Headers of a key."""
     return {"Authorization": f"Bearer {issued.token}"}
-
-
-@contextlib.contextmanager
-def running(web: Web) -> Iterator[Web]:
-    """Start it; end it whatever happens."""
-    try:
-        yield web.start()
-    finally:
-        if web.process is not None:
-            web.kill()
