@@ -65,12 +65,11 @@ def server_login(request: HttpRequest) -> JsonResponse:
     if credentials is None:
         return _problem(400, "invalid-api-params", "You must provide the username and password fields.")
     username, password = credentials
-    place = f"muster:login:{request.META.get('REMOTE_ADDR', '')}:{username}"
-    if _tries(place) >= TRIES:
+    if too_many_tries(request, username):
         return _problem(429, "too-many-requests", "Too many failed login attempts.")
     user = authenticate(request, username=username, password=password)
     if not isinstance(user, User):
-        _count_failure(place)
+        note_failed_try(request, username)
         details = "Username or password is wrong."
         data = {"type": f"{TYPES}auth-failed", "title": "Credential/signature mismatch.", "details": details}
         return JsonResponse({"authenticated": False, "data": data})
@@ -117,15 +116,18 @@ def _read_credentials(request: HttpRequest) -> tuple[str, str] | None:
     return username[:150], password
 
 
-def _tries(place: str) -> int:
+def too_many_tries(request: HttpRequest, username: str) -> bool:
+    """Whether this name was tried in vain too often from this address; for both login doors."""
     try:
-        return int(bell().get(place) or 0)  # type: ignore[arg-type]
+        return int(bell().get(_place(request, username)) or 0) >= TRIES  # type: ignore[arg-type]
     except redis.RedisError as error:
         log.warning("Failed logins can't be counted: %s", error)
-        return 0
+        return False
 
 
-def _count_failure(place: str) -> None:
+def note_failed_try(request: HttpRequest, username: str) -> None:
+    """Count one wrong password."""
+    place = _place(request, username)
     try:
         with bell().pipeline() as pipe:
             pipe.incr(place)
@@ -133,6 +135,10 @@ def _count_failure(place: str) -> None:
             pipe.execute()
     except redis.RedisError as error:
         log.warning("Failed logins can't be counted: %s", error)
+
+
+def _place(request: HttpRequest, username: str) -> str:
+    return f"muster:login:{request.META.get('REMOTE_ADDR', '')}:{username[:150]}"
 
 
 def _problem(status: int, kind: str, title: str) -> JsonResponse:

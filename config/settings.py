@@ -176,6 +176,26 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(10),
         "options": {"expires": 10},
     },
+    "advance-runs": {
+        "task": "tasks_app.steps.advance_runs",
+        "schedule": schedule(2),
+        "options": {"expires": 2},
+    },
+    "trigger-runs": {
+        "task": "tasks_app.steps.trigger_runs",
+        "schedule": schedule(1),
+        "options": {"expires": 1},
+    },
+    "sweep-tasks": {
+        "task": "tasks_app.steps.sweep",
+        "schedule": schedule(3),
+        "options": {"expires": 3},
+    },
+    "prune-runs": {
+        "task": "tasks_app.steps.prune_runs",
+        "schedule": schedule(3600),
+        "options": {"expires": 3600},
+    },
     "prune-events": {
         "task": "events_app.steps.prune_events",
         "schedule": schedule(3600),
@@ -217,6 +237,34 @@ MUSTER_GATEWAY_URL = env.text("MUSTER_GATEWAY_URL")
 MUSTER_GATEWAY_SEEN_SECONDS = env.number("MUSTER_GATEWAY_SEEN_SECONDS", 5)
 MUSTER_RUN_BODY_BYTES = env.number("MUSTER_RUN_BODY_BYTES", 32 * 1024 * 1024)  # request and answer alike
 MUSTER_RUNS_KEPT_DAYS = env.number("MUSTER_RUNS_KEPT_DAYS", 7)
+
+# -- infrastructure tasks -----------------------------------------------------------------------------
+MUSTER_TASK_DRIVERS = {
+    "terraform": "tasks_app.drivers.terraform.TerraformDriver",
+    "command": "tasks_app.drivers.command.CommandDriver",
+    "fake": "tasks_app.drivers.fake.FakeDriver",
+}
+MUSTER_TASKS_HOME = Path(env.text("MUSTER_TASKS_HOME", str(HOME / "tasks"))).absolute()
+MUSTER_TERRAFORM = env.text("MUSTER_TERRAFORM", "terraform")
+MUSTER_TASK_RUNS = env.number("MUSTER_TASK_RUNS", 4)  # at the same time in one worker process
+MUSTER_TASK_TIMEOUT = env.number("MUSTER_TASK_TIMEOUT", 3600)  # seconds of one attempt
+MUSTER_TASK_RETRIES = env.number("MUSTER_TASK_RETRIES", 2)  # of triggered runs
+MUSTER_TASK_RUNS_KEPT_DAYS = env.number("MUSTER_TASK_RUNS_KEPT_DAYS", 90)
+# Quiet time after a change before a run, and how long it can be put off, in seconds.
+MUSTER_TASK_BUFFER = (
+    float(env.number("MUSTER_TASK_BUFFER_MIN", 5)),
+    float(env.number("MUSTER_TASK_BUFFER_MAX", 20)),
+)
+# Where Terraform keeps its state: name = {kind: {settings of the backend block}}; `http` is our own.
+MUSTER_TASK_BACKENDS = {"local": {"local": {}}, "http": {"http": {}}, **env.mapping("MUSTER_TASK_BACKENDS")}
+MUSTER_TASK_BACKEND = env.text("MUSTER_TASK_BACKEND", "local")
+# Of Terraform providers: {name: {"source", "version", "config": {}, "env": {}}}.
+MUSTER_TASK_PROVIDERS = env.mapping("MUSTER_TASK_PROVIDERS")
+MUSTER_CONSUL = {
+    "address": env.text("MUSTER_CONSUL_URL"),
+    "token": env.text("MUSTER_CONSUL_TOKEN"),
+}
+MUSTER_SCHEDULE_TIME_ZONE = env.text("MUSTER_SCHEDULE_TIME_ZONE", "UTC")
 
 # -- who you are --------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts_app.User"

@@ -2,9 +2,10 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from config import frontdoor, health
+from config import activity, frontdoor, health, pages
+from config.overview import overview
 from events_app import urls as events
 from sessions_app import urls as sessions
 from tasks_app import urls as tasks
@@ -19,7 +20,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("overview", overview, name="overview"),
+    path("login", pages.SignIn.as_view(), name="login"),
+    path("logout", pages.sign_out, name="logout"),
+    path("preferences", pages.preferences, name="preferences"),
+    path("search", pages.search, name="search"),
+    path("activity/", activity.activity, name="activity"),
+    path("activity/background/", activity.background_tasks, name="background-tasks"),
     *events.api,
     *sessions.api,
     *tasks.api,

@@ -1,0 +1,143 @@
+"""What happened: the event feed, background tasks, who did what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts_app.models import User
+from accounts_app.permissions import may, page_needs
+from accounts_app.states import Verb
+from events_app.models import BackgroundTask, LifecycleEvent
+from events_app.states import BackgroundTaskStatus
+
+AREAS = {
+    "session": "Sessions",
+    "node": "Nodes",
+    "task": "Tasks",
+    "workflow": "Workflows",
+    "background_task": "Background tasks",
+    "account": "Accounts",
+}
+DELTAS = "node_phases"  # several a second while a session runs: for maps, not for people
+PERSONAL = ("background_task", "account")
+PER_PAGE = 50
+
+# Name of an event: glyph, tone, what it says of its subject.
+PHRASES: dict[str, tuple[str, str, str]] = {
+    "session_enqueued": ("○", "slate", "was requested"),
+    "session_preparing": ("◐", "blue", "has its nodes"),
+    "session_pulling": ("◐", "blue", "checks its boot artifacts"),
+    "session_creating": ("◐", "blue", "began to switch nodes"),
+    "session_started": ("●", "green", "has booted what it could"),
+    "session_terminated": ("●", "green", "ended"),
+    "node_registered": ("○", "slate", "was added to the inventory"),
+    "bmc_registered": ("○", "slate", "was registered"),
+    "key_issued": ("○", "slate", "was issued"),
+    "key_revoked": ("–", "grey", "was revoked"),
+    "bgtask_updated": ("◐", "blue", "goes on"),
+    "bgtask_done": ("●", "green", "is done"),
+    "bgtask_failed": ("✕", "red", "failed"),
+    "bgtask_cancelled": ("–", "grey", "was cancelled"),
+}
+LINKS = {"session": "/sessions/{id}/", "task": "/tasks/{name}/", "workflow": "/workflows/{id}/"}
+TASK_LOOKS = {
+    BackgroundTaskStatus.STARTED: ("◐", "blue"),
+    BackgroundTaskStatus.DONE: ("●", "green"),
+    BackgroundTaskStatus.FAILED: ("✕", "red"),
+    BackgroundTaskStatus.CANCELLED: ("–", "grey"),
+}
+
+
+@dataclass
+class Entry:
+    """One event as the feed shows it."""
+
+    event: LifecycleEvent
+    look: tuple[str, str]
+    phrase: str
+    detail: str
+
+    @property
+    def url(self) -> str:
+        """The page of what it is about; empty where there is none."""
+        pattern = LINKS.get(self.event.area, "")
+        if not self.event.subject_id:
+            return ""
+        return pattern.format(id=self.event.subject_id, name=self.event.subject_name)
+
+
+def entry(event: LifecycleEvent) -> Entry:
+    """An event in words."""
+    glyph, tone, phrase = PHRASES.get(event.name, ("○", "slate", event.name.replace("_", " ")))
+    data = event.data if isinstance(event.data, dict) else {}
+    if data.get("result") == "FAILURE" or event.name.endswith(("_failed", "_error", "_errored")):
+        glyph, tone = "✕", "red"
+    detail = str(data.get("reason") or data.get("message") or data.get("by") or "")
+    return Entry(event, (glyph, tone), phrase, detail)
+
+
+def events_for(user: User) -> QuerySet[LifecycleEvent]:
+    """What `user` may read of, newest first: his domain's; personal areas his own, or all as its admin."""
+    events = LifecycleEvent.objects.exclude(name=DELTAS).order_by("-number")
+    if user.is_superadmin:
+        return events
+    events = events.filter(domain=user.domain.name if user.domain else "")
+    if not may(user, Verb.ADMIN):
+        events = events.filter(~Q(area__in=PERSONAL) | Q(user_id=user.pk))
+    return events
+
+
+def recent(user: User, most: int = 20) -> list[Entry]:
+    """The newest events, for the overview."""
+    return [entry(event) for event in events_for(user).exclude(name="bgtask_updated")[:most]]
+
+
+@page_needs(Verb.READ)
+def activity(request: HttpRequest) -> HttpResponse:
+    """`/activity/`: newest first, older pages by number, filtered by area, subject and name."""
+    assert isinstance(request.user, User)  # noqa: S101  (page_needs has seen to it)
+    events = events_for(request.user)
+    area = request.GET.get("area", "")
+    if area in AREAS:
+        events = events.filter(area=area)
+    words = request.GET.get("q", "").strip()
+    if words:
+        events = events.filter(Q(subject_name__icontains=words) | Q(name__icontains=words))
+    before = request.GET.get("before", "")
+    if before.isdecimal():
+        events = events.filter(number__lt=int(before[:18]))
+    found = list(events[: PER_PAGE + 1])
+    context = {
+        "tab": "events",
+        "areas": AREAS,
+        "area": area,
+        "q": words,
+        "before": before,
+        "entries": [entry(event) for event in found[:PER_PAGE]],
+        "older": found[PER_PAGE - 1].number if len(found) > PER_PAGE else None,
+    }
+    template = "events_app/_feed_list.html" if request.htmx else "events_app/activity.html"
+    return render(request, template, context)
+
+
+@page_needs(Verb.READ)
+def background_tasks(request: HttpRequest) -> HttpResponse:
+    """`/activity/background/`: long actions with their progress; everybody's for admins of the domain."""
+    user: Any = request.user
+    tasks = BackgroundTask.objects.select_related("owner").order_by("-created_at")
+    if not user.is_superadmin:
+        mine = Q(owner=user)
+        if may(user, Verb.ADMIN):
+            mine |= Q(domain=user.domain.name if user.domain else "")
+        tasks = tasks.filter(mine)
+    page = Paginator(tasks, PER_PAGE).get_page(request.GET.get("page"))
+    rows = [(task, TASK_LOOKS[BackgroundTaskStatus(task.status)]) for task in page]
+    context = {"tab": "background", "page": page, "rows": rows}
+    template = "events_app/_background.html" if request.htmx else "events_app/activity.html"
+    return render(request, template, context)

@@ -1,0 +1,73 @@
+"""Pages that belong to no area: sign in and out, search, preferences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import logout
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts_app.permissions import page_needs
+from accounts_app.states import Verb
+from config import frontdoor
+from config.context import THEMES, TIMES
+from sessions_app.selectors import find_nodes, find_sessions
+
+YEAR = 365 * 24 * 3600
+
+
+class SignIn(LoginView):
+    """`/login`: too many wrong passwords for one name from one place are answered by 429 for a while."""
+
+    redirect_authenticated_user = False
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if frontdoor.too_many_tries(request, request.POST.get("username", "")):
+            context = self.get_context_data(throttled="Too many wrong passwords. Try again in a few minutes.")
+            context["form"].errors["__all__"] = [context["throttled"]]
+            return self.render_to_response(context, status=429)
+        return super().post(request, *args, **kwargs)
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        frontdoor.note_failed_try(self.request, self.request.POST.get("username", ""))
+        return self.render_to_response(self.get_context_data(form=form), status=400)
+
+
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """Forget the login."""
+    logout(request)
+    return redirect("/login")
+
+
+@require_POST
+def preferences(request: HttpRequest) -> HttpResponse:
+    """Theme and time zone of this browser, kept in cookies; for browsers without script."""
+    target = request.POST.get("next", "/")
+    if not url_has_allowed_host_and_scheme(target, {request.get_host()}, request.is_secure()):
+        target = "/"
+    response = redirect(target)
+    for name, choices in (("theme", THEMES), ("time", TIMES)):
+        value = request.POST.get(name)
+        if value in [choice for choice, _ in choices]:
+            response.set_cookie(
+                f"muster_{name}", value, max_age=YEAR, samesite="Lax", secure=request.is_secure()
+            )
+    return response
+
+
+@require_safe
+@page_needs(Verb.READ)
+def search(request: HttpRequest) -> HttpResponse:
+    """`/search?q=`: one box for nodes by range, sessions, tasks and workflows. One exact hit is opened."""
+    words = request.GET.get("q", "").strip()
+    user: Any = request.user
+    nodes = find_nodes(user, words) if words else None
+    sessions = find_sessions(user, words) if words else []
+    if nodes and len(nodes.names) == 1 and not sessions and nodes.names[0] == words.lower():
+        return redirect(f"/nodes/{nodes.names[0]}/")
+    return render(request, "search.html", {"q": words, "nodes": nodes, "sessions": sessions})

@@ -1,0 +1,50 @@
+"""What pages ask: read only, a fixed number of queries each, never a query for a node."""
+
+from sessions_app.selectors.attention import (
+    Attention,
+    attention,
+    counts_by_status,
+    failed_nodes,
+    node_counts,
+    sessions_needing_attention,
+)
+from sessions_app.selectors.lists import SessionRow, session_row, sessions_with_counts
+from sessions_app.selectors.map import cabinets_of, map_document
+from sessions_app.selectors.nodes import (
+    PhaseStep,
+    log_lines,
+    node_in_session,
+    open_names,
+    phase_step,
+    retryable,
+    timeline,
+)
+from sessions_app.selectors.search import find_nodes, find_sessions
+from sessions_app.selectors.session import BAR_ORDER, faults_of, picture, still_since
+
+__all__ = [
+    "BAR_ORDER",
+    "Attention",
+    "PhaseStep",
+    "SessionRow",
+    "attention",
+    "cabinets_of",
+    "counts_by_status",
+    "failed_nodes",
+    "faults_of",
+    "find_nodes",
+    "find_sessions",
+    "log_lines",
+    "map_document",
+    "node_counts",
+    "node_in_session",
+    "open_names",
+    "phase_step",
+    "picture",
+    "retryable",
+    "session_row",
+    "sessions_needing_attention",
+    "sessions_with_counts",
+    "still_since",
+    "timeline",
+]

@@ -1,0 +1,166 @@
+"""Nodes in a session: one with its phases, the slow and the failed on a timeline, what may be retried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Max
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from events_app.models import LifecycleEvent
+from sessions_app.looks import Look
+from sessions_app.models import BootSession, Node, NodePhase
+from sessions_app.models.nodes import natural
+from sessions_app.nodeset import fold
+from sessions_app.states import CATEGORY_LOOKS, OPEN, Category, SessionStatus, Step
+
+WIDTH = 1000  # units of a timeline
+
+
+@dataclass
+class PhaseStep:
+    """One node in one phase, as a line."""
+
+    row: NodePhase
+    look: Look
+    word: str
+    doing: str
+    took: timedelta | None
+
+
+def node_in_session(session: BootSession, name: str) -> tuple[Node, list[PhaseStep]] | None:
+    """A node of the session with its phases; None where it has none of that name."""
+    rows = list(
+        NodePhase.objects.of_session(session.pk)
+        .filter(node__name=name)
+        .select_related("phase__boot_set", "node__bmc", "node__session", "node__actual", "node__desired")
+        .order_by("phase__position")
+    )
+    if not rows:
+        return None
+    return rows[0].node, [phase_step(row) for row in rows]
+
+
+def phase_step(row: NodePhase) -> PhaseStep:
+    """With look and words."""
+    took = None
+    if row.started_at:
+        took = (row.stopped_at or timezone.now()) - row.started_at
+    doing = Step(row.step).label if row.step else ""
+    return PhaseStep(row, CATEGORY_LOOKS[row.category], Category(row.category).label, doing, took)
+
+
+def _slowest(session: BootSession, most: int = 40) -> list[tuple[Node, list[PhaseStep]]]:
+    """Failed nodes first, then those that took (or take) longest, for the timeline."""
+    now = timezone.now()
+    failed = (
+        NodePhase.objects.of_session(session.pk)
+        .filter(category=Category.FAILED)
+        .order_by("started_at")
+        .values_list("node_id", flat=True)[: most // 2]
+    )
+    ids = list(dict.fromkeys(failed))
+    spans = (
+        NodePhase.objects.of_session(session.pk)
+        .filter(started_at__isnull=False)
+        .exclude(category=Category.EXCLUDED)
+        .values("node_id")
+        .annotate(last=Max(Coalesce("stopped_at", now)))
+        .order_by("-last")
+        .values_list("node_id", flat=True)[:most]
+    )
+    ids += [node_id for node_id in spans if node_id not in set(ids)]
+    ids = ids[:most]
+    found: dict[int, tuple[Node, list[PhaseStep]]] = {}
+    rows = (
+        NodePhase.objects.of_session(session.pk)
+        .filter(node_id__in=ids)
+        .select_related("node", "phase")
+        .order_by("phase__position")
+    )
+    for row in rows:
+        found.setdefault(row.node_id, (row.node, []))[1].append(phase_step(row))
+    return [found[node_id] for node_id in ids if node_id in found]
+
+
+@dataclass
+class Timeline:
+    """Nodes with the stretches of their phases, in WIDTH units between `begins` and `ends`."""
+
+    begins: datetime
+    ends: datetime
+    rows: list[tuple[str, list[tuple[str, str, str, str]], timedelta]]
+
+
+def timeline(session: BootSession) -> Timeline | None:
+    """Failed nodes first, then those that took longest; None while no node has begun."""
+    found = _slowest(session)
+    steps = [step for _, steps in found for step in steps if step.row.started_at]
+    if not steps:
+        return None
+    now = timezone.now()
+    begins = min(step.row.started_at for step in steps if step.row.started_at)
+    ends = max(step.row.stopped_at or now for step in steps)
+    span = max((ends - begins).total_seconds(), 1.0)
+    rows = []
+    for node, its_steps in found:
+        stretches = []
+        last = begins
+        for step in its_steps:
+            if step.row.started_at is None:
+                continue
+            until = step.row.stopped_at or now
+            last = max(last, until)
+            left = (step.row.started_at - begins).total_seconds() / span * WIDTH
+            width = max((until - step.row.started_at).total_seconds() / span * WIDTH, 2)
+            label = f"{step.row.phase.name}: {step.word}"
+            stretches.append((f"{left:.1f}", f"{width:.1f}", step.look[1], label))
+        rows.append((node.name, stretches, last - begins))
+    return Timeline(begins, ends, rows)
+
+
+# -- what happened, in lines ---------------------------------------------------------------------------
+
+
+def log_lines(session: BootSession, events: list[LifecycleEvent]) -> list[tuple[datetime, str]]:
+    """Events of a session as sentences, oldest first."""
+    return [(event.at, line) for event in reversed(events) for line in _lines(event)]
+
+
+def _lines(event: LifecycleEvent) -> list[str]:
+    data = event.data if isinstance(event.data, dict) else {}
+    if event.name != "node_phases":
+        reason = data.get("reason") or ""
+        words = event.name.replace("_", " ")
+        return [f"{words}{f' ({reason})' if reason else ''}"]
+    lines = []
+    for where, categories in (data.get("changes") or {}).items():
+        for category, names in categories.items():
+            nodes = "node" if len(names) == 1 else "nodes"
+            word = Category(category).label
+            lines.append(f"{where}: {len(names):,} {nodes} {word}: {fold(names, most=8)}")
+    return lines
+
+
+# -- what an action would hit --------------------------------------------------------------------------
+
+
+def open_names(session: BootSession) -> list[str]:
+    """Nodes that are not over, in natural order; what cancelling leaves out."""
+    if session.status != SessionStatus.RUNNING:
+        return []
+    rows = NodePhase.objects.of_session(session.pk)
+    failed = set(rows.filter(category=Category.FAILED).values_list("node__name", flat=True))
+    still = set(rows.filter(category__in=OPEN).values_list("node__name", flat=True))
+    return sorted(still - failed, key=natural)
+
+
+def retryable(session: BootSession) -> tuple[list[str], list[str]]:
+    """Failed nodes that are still this session's, and those that a newer one has taken."""
+    mine, taken = [], []
+    rows = NodePhase.objects.of_session(session.pk).filter(category=Category.FAILED)
+    for name, owner in rows.values_list("node__name", "node__session_id"):
+        (mine if owner == session.pk else taken).append(name)
+    return sorted(mine, key=natural), sorted(taken, key=natural)

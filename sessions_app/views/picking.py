@@ -1,0 +1,70 @@
+"""Nodes by a filter that stands in a URL: the same for the list, its bulk actions and its export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import QueryDict
+
+from sessions_app.forms import NODE_STATES, NodeFilter
+from sessions_app.models import Node
+from sessions_app.models.nodes import natural
+from sessions_app.nodeset import NodeSetError, Selection, expand
+from sessions_app.selectors.search import group_names
+
+FIELDS = ("nodes", "state", "role", "group", "session")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A node, as far as lists sort and address it."""
+
+    id: int
+    name: str
+
+
+@dataclass
+class Picked:
+    """What a filter means now, in natural order; what it names and nothing bears; what is wrong with it."""
+
+    nodes: list[Named] = field(default_factory=list)
+    unknown: tuple[str, ...] = ()
+    wrong: str = ""
+
+
+def visible_nodes(user: Any, text: str) -> Selection:
+    """What a typed range means to this user. Raises NodeSetError."""
+    names = Node.objects.visible_to(user).values_list("name", flat=True)
+    return expand(text, list(names), group_names)
+
+
+def pick(user: Any, query: QueryDict) -> Picked:
+    """The nodes that the filter `query` selects."""
+    chosen = NodeFilter(query, queryset=Node.objects.visible_to(user))
+    if not chosen.is_valid():
+        return Picked(wrong=" ".join(text for texts in chosen.form.errors.values() for text in texts))
+    rows = dict(chosen.qs.order_by().distinct().values_list("name", "id"))
+    picked = Picked()
+    text = query.get("nodes", "").strip()
+    if text:
+        try:
+            selection = expand(text, rows, group_names)
+        except NodeSetError as error:
+            return Picked(wrong=str(error))
+        picked.unknown = selection.unknown
+        rows = {name: rows[name] for name in selection.names}
+    picked.nodes = [Named(rows[name], name) for name in sorted(rows, key=natural)]
+    return picked
+
+
+def pick_words(query: str) -> str:
+    """A filter in words, for the bar that says what an action will hit."""
+    asked = QueryDict(query)
+    said = []
+    if asked.get("nodes"):
+        said.append(asked["nodes"])
+    if asked.get("state") in NODE_STATES:
+        said.append(NODE_STATES[asked["state"]][0])
+    said += [f"{name} {asked[name]}" for name in ("role", "group", "session") if asked.get(name)]
+    return " · ".join(said) or "all nodes"

@@ -1,0 +1,18 @@
+// The page's entry: everything below adds to pages that work without it.
+
+import { flashChanges, startLive } from "./live.js";
+import { startMap } from "./nodemap.js";
+import { startTimes } from "./times.js";
+import { startAutoForms, startDialogs, startKeys, startLogs, startSwitches, startToasts, startTypedCounts } from "./ui.js";
+
+startTimes();
+startSwitches();
+startDialogs();
+startTypedCounts();
+startToasts();
+startAutoForms();
+startKeys();
+startLogs();
+flashChanges();
+startMap();
+startLive();

@@ -1,0 +1,164 @@
+// Keeps what is on the page current. The stream says *that* something changed; parts marked with
+// data-live fetch themselves again (htmx), the node map takes the change from the event itself.
+//
+//   <section data-live="session:UUID node" hx-get="…" hx-trigger="refresh" hx-swap="innerMorph">
+
+import { Stream, numberOf } from "./stream.js";
+
+const AT_MOST_EVERY = 1000;
+const POLL = 20000; // while there is no stream
+const listeners = new Set();
+let seen = 0;
+let state = "reconnecting";
+let since = Date.now();
+let port = null;
+
+const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
+
+/** `take({name, area, subject, data})` for each event from now on; answers a function that ends it. */
+export function onEvent(take) {
+  listeners.add(take);
+  return () => listeners.delete(take);
+}
+
+/** Something may have been missed: everything live on this page is fetched again. */
+export function refreshAll() {
+  document.querySelectorAll("[data-live]").forEach(refreshSoon);
+  document.dispatchEvent(new CustomEvent("muster:gap"));
+}
+
+export function startLive() {
+  const url = meta("muster-stream");
+  if (!url) return;
+  seen = numberOf(meta("muster-cursor"));
+  const hello = { kind: "hello", url, cursor: meta("muster-cursor"), who: meta("muster-who") };
+  if (typeof SharedWorker === "undefined") {
+    const stream = new Stream(url, hello.cursor, take, show);
+    addEventListener("online", () => stream.hurry());
+    addEventListener("pagehide", () => stream.stop());
+  } else {
+    const worker = new SharedWorker(new URL("./stream-worker.js", import.meta.url), { type: "module", name: "muster" });
+    port = worker.port;
+    port.onmessage = ({ data }) => {
+      if (data.kind === "event") take(data.event);
+      else if (data.kind === "state") show(data.state);
+      else if (data.kind === "gap") refreshAll();
+    };
+    port.postMessage(hello);
+    addEventListener("online", () => port.postMessage({ kind: "hurry" }));
+    addEventListener("pagehide", () => port.postMessage({ kind: "bye" }));
+    // Back from the browser's page cache: what happened meanwhile is unknown here.
+    addEventListener("pageshow", (event) => {
+      if (!event.persisted) return;
+      port.postMessage({ ...hello, cursor: String(seen) });
+      refreshAll();
+    });
+  }
+  setInterval(() => {
+    draw();
+    if (state !== "live" && Date.now() - since > POLL) refreshAll();
+  }, POLL);
+}
+
+/** The event in the form that this page's parts understand; null for what is none of ours. */
+function read(event) {
+  if (event.event === "stream-reset") {
+    refreshAll();
+    return null;
+  }
+  let body;
+  try {
+    body = JSON.parse(event.data);
+  } catch {
+    return null;
+  }
+  if (!body || typeof body !== "object" || !body.area) return null;
+  return { name: event.event, area: body.area, subject: body.subject ?? "", data: body };
+}
+
+function take(event) {
+  const number = numberOf(event.id);
+  if (number && number <= seen) return;
+  if (number) seen = number;
+  const news = read(event);
+  if (!news) return;
+  for (const listener of listeners) listener(news);
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const wanted = part.dataset.live.split(" ");
+    if (wanted.includes(news.area) || wanted.includes(`${news.area}:${news.subject}`)) refreshSoon(part);
+  }
+}
+
+const waiting = new WeakMap();
+
+/** At most once a second a part, and never under the pointer where rows would move away from it. */
+function refreshSoon(part) {
+  if (waiting.has(part)) return;
+  const last = Number(part.dataset.refreshed ?? 0);
+  const wait = Math.max(50, last + AT_MOST_EVERY - Date.now());
+  waiting.set(part, setTimeout(() => refresh(part), wait));
+}
+
+function refresh(part) {
+  if (!part.isConnected) return;
+  if (part.hasAttribute("data-still") && part.matches(":hover")) {
+    part.dataset.held = "";
+    part.addEventListener("pointerleave", () => {
+      delete part.dataset.held;
+      refresh(part);
+    }, { once: true });
+    return;
+  }
+  waiting.delete(part);
+  part.dataset.refreshed = Date.now();
+  window.htmx?.trigger(part, "refresh");
+}
+
+function show(now) {
+  if (now !== state) since = Date.now();
+  if (now === "live" && state === "refused") refreshAll();
+  state = now;
+  draw();
+}
+
+const LOOKS = {
+  live: ["●", "live", "green"],
+  reconnecting: ["◐", "reconnecting", "amber"],
+  refused: ["◌", "signed out", "violet"],
+};
+
+function draw() {
+  const badge = document.getElementById("live");
+  if (!badge) return;
+  let [glyph, word, tone] = LOOKS[state];
+  if (state === "reconnecting" && Date.now() - since > 10000) {
+    const at = new Date(since).toISOString().slice(11, 16);
+    [glyph, word, tone] = ["◌", `stale since ${at} UTC`, "violet"];
+  }
+  const text = `${glyph} ${word}`;
+  if (badge.textContent !== text) badge.textContent = text;
+  badge.className = `live tone-${tone}`;
+  badge.dataset.state = state;
+}
+
+// Numbers that changed flash once. Marked by data-key, compared before and after a swap.
+export function flashChanges() {
+  let before = new Map();
+  const collect = (root) => {
+    const found = new Map();
+    root?.querySelectorAll?.("[data-key]").forEach((part) => found.set(part.dataset.key, part.textContent));
+    return found;
+  };
+  document.addEventListener("htmx:before:swap", () => {
+    before = collect(document.body);
+  });
+  document.addEventListener("htmx:after:swap", () => {
+    document.body.querySelectorAll("[data-key]").forEach((part) => {
+      const old = before.get(part.dataset.key);
+      if (old === undefined || old === part.textContent) return;
+      part.classList.remove("flash");
+      void part.offsetWidth;
+      part.classList.add("flash");
+    });
+  });
+}

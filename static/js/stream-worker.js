@@ -1,0 +1,68 @@
+// One stream for all tabs of a browser. Each tab says who it is and what it has seen; it gets what
+// came since from the last events kept here, or is told to draw itself anew.
+
+import { Stream, numberOf } from "./stream.js";
+
+const KEPT = 2000;
+const ports = new Set();
+let kept = [];
+let keptFrom = 0; // everything after this number is in `kept`
+let stream = null;
+let who = null;
+let state = "reconnecting";
+
+function tell(message) {
+  for (const port of ports) port.postMessage(message);
+}
+
+function open(hello) {
+  stream?.stop();
+  who = hello.who;
+  kept = [];
+  keptFrom = numberOf(hello.cursor);
+  stream = new Stream(
+    hello.url,
+    hello.cursor,
+    (event) => {
+      kept.push(event);
+      if (kept.length > KEPT) keptFrom = Math.floor(kept.shift().number);
+      tell({ kind: "event", event });
+    },
+    (now) => {
+      state = now;
+      tell({ kind: "state", state });
+    },
+  );
+}
+
+function join(port, hello) {
+  ports.add(port);
+  if (!stream || who !== hello.who || state === "refused") {
+    open(hello);
+    return;
+  }
+  port.postMessage({ kind: "state", state });
+  const seen = numberOf(hello.cursor);
+  if (seen < keptFrom) {
+    port.postMessage({ kind: "gap" });
+    return;
+  }
+  for (const event of kept) {
+    if (event.number > seen) port.postMessage({ kind: "event", event });
+  }
+}
+
+self.onconnect = (connection) => {
+  const port = connection.ports[0];
+  port.onmessage = ({ data }) => {
+    if (data.kind === "hello") join(port, data);
+    else if (data.kind === "hurry") stream?.hurry();
+    else if (data.kind === "bye") {
+      ports.delete(port);
+      if (!ports.size) {
+        stream?.stop();
+        stream = null;
+      }
+    }
+  };
+};

@@ -1,0 +1,162 @@
+// Dialogs, toasts, switches, keyboard. Everything here has a plain form beneath it that works without.
+
+import { setTimeMode } from "./times.js";
+
+const dialog = () => document.getElementById("dialog");
+
+/** Links marked data-dialog fetch their page's part into the one dialog instead of leaving the page. */
+export function startDialogs() {
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest("a[data-dialog]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    await openDialog(link.href, link);
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-close]")) dialog()?.close();
+    if (event.target === dialog()) dialog().close();
+  });
+}
+
+let opener = null;
+
+async function openDialog(url, link) {
+  let answer;
+  try {
+    answer = await fetch(url, { headers: { "HX-Request": "true", "HX-Target": "dialog" }, credentials: "same-origin" });
+  } catch {
+    toast("The server can't be reached. Nothing was changed.", "red");
+    return;
+  }
+  if (!answer.ok || answer.redirected) {
+    location.href = url;
+    return;
+  }
+  opener = link;
+  const shell = dialog();
+  shell.querySelector("[data-slot]").innerHTML = await answer.text();
+  window.htmx?.process(shell);
+  shell.showModal();
+  shell.addEventListener("close", () => opener?.isConnected && opener.focus(), { once: true });
+  startTypedCounts(shell);
+  (shell.querySelector("[autofocus]") ?? shell.querySelector("input:not([type=hidden]), button.main"))?.focus();
+}
+
+/** Where a count must be typed, the button waits for it. The server checks it again. */
+export function startTypedCounts(root = document) {
+  root.querySelectorAll("input[data-typed-count]").forEach((field) => {
+    const button = field.form?.querySelector("button[type=submit].main, button.main");
+    const check = () => {
+      if (button) button.disabled = field.value.replace(/[\s.,_]/g, "") !== field.dataset.typedCount;
+    };
+    field.addEventListener("input", check);
+    check();
+  });
+}
+
+export function toast(text, tone = "slate") {
+  const box = document.getElementById("toasts");
+  const note = document.createElement("div");
+  note.className = `toast tone-${tone}`;
+  note.append(text);
+  const close = document.createElement("button");
+  close.className = "plain";
+  close.type = "button";
+  close.textContent = "✕";
+  close.setAttribute("aria-label", "Dismiss");
+  close.addEventListener("click", () => note.remove());
+  note.append(close);
+  box.append(note);
+}
+
+export function startToasts() {
+  document.addEventListener("click", (event) => event.target.closest("[data-dismiss]")?.closest(".toast")?.remove());
+  // What went well leaves by itself; what went wrong stays until it is read.
+  setTimeout(() => document.querySelectorAll(".toast.tone-green").forEach((note) => note.remove()), 8000);
+  document.addEventListener("htmx:response:error", () => toast("The server refused; the page may be out of date.", "red"));
+}
+
+/** Theme and time zone: kept in a cookie, so that the server draws the first frame right. */
+export function startSwitches() {
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest("form[data-switch]");
+    if (!form) return;
+    event.preventDefault();
+    const name = form.dataset.switch;
+    const value = event.submitter?.value;
+    document.cookie = `muster_${name}=${value}; path=/; max-age=31536000; samesite=lax${location.protocol === "https:" ? "; secure" : ""}`;
+    document.documentElement.dataset[name] = value;
+    if (name === "time") setTimeMode(value);
+    else document.dispatchEvent(new CustomEvent("muster:theme"));
+    const button = event.submitter;
+    const choices = JSON.parse(form.dataset.choices);
+    const next = choices[(choices.findIndex(([key]) => key === value) + 1) % choices.length];
+    const now = choices.find(([key]) => key === value);
+    button.value = next[0];
+    button.querySelector("[data-word]").textContent = now[1];
+    button.title = `${form.dataset.label}: ${now[1]}. Switch to ${next[1]}.`;
+  });
+}
+
+/** Fields marked data-auto send their form when they change. */
+export function startAutoForms() {
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-auto]")) event.target.form?.requestSubmit();
+  });
+  document.addEventListener("submit", (event) => {
+    // A filter that is not used does not belong into the URL.
+    const form = event.target.closest("form[data-clean]");
+    form?.querySelectorAll("input, select").forEach((field) => {
+      if (!field.value && !field.disabled) {
+        field.disabled = true;
+        setTimeout(() => (field.disabled = false));
+      }
+    });
+  });
+}
+
+const GO = { o: "/", s: "/sessions/", n: "/nodes/", t: "/tasks/", w: "/workflows/", a: "/activity/" };
+
+export function startKeys() {
+  let first = null;
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, textarea, select, [contenteditable], canvas");
+    if (event.ctrlKey || event.metaKey || event.altKey || typing || dialog()?.open) return;
+    if (event.key === "/") {
+      event.preventDefault();
+      document.getElementById("search")?.focus();
+    } else if (event.key === "?") {
+      event.preventDefault();
+      const help = document.getElementById("help");
+      help.open ? help.close() : help.showModal();
+    } else if (first === "g" && GO[event.key]) {
+      location.href = GO[event.key];
+    } else if (event.key === "g") {
+      first = "g";
+      setTimeout(() => (first = null), 1500);
+      return;
+    }
+    first = null;
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-help]");
+    if (button) document.getElementById("help")?.showModal();
+    const closes = event.target.closest("[data-close-help]");
+    if (closes || event.target.id === "help") document.getElementById("help")?.close();
+  });
+}
+
+/** Logs stay at their end until somebody scrolls up. */
+export function startLogs() {
+  const follow = (log) => log.dataset.away === undefined && (log.scrollTop = log.scrollHeight);
+  const watch = (log) => {
+    log.addEventListener("scroll", () => {
+      const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+      if (atEnd) delete log.dataset.away;
+      else log.dataset.away = "";
+    });
+    new MutationObserver(() => follow(log)).observe(log, { childList: true, subtree: true, characterData: true });
+    follow(log);
+  };
+  document.querySelectorAll(".log[data-tail]").forEach(watch);
+}
