@@ -252,7 +252,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='nodephase',
-            index=models.Index(condition=models.Q(('error', ''), _negated=True), fields=['session', 'error'], name='node_phase_error'),
+            index=models.Index(condition=models.Q(models.Q(('error', ''), _negated=True), models.Q(('category', 'excluded'), _negated=True)), fields=['session', 'error', 'category'], name='node_phase_error'),
         ),
         migrations.AddIndex(
             model_name='nodephase',

@@ -255,8 +255,12 @@ class NodePhase(models.Model):
             models.Index(fields=["due_at"], name="node_phase_due", condition=models.Q(due_at__isnull=False)),
             # Serves a phase's categories.
             models.Index(fields=["phase", "category"], name="node_phase_category"),
-            # Serves a session's error summary: only rows with an error are in it.
-            models.Index(fields=["session", "error"], name="node_phase_error", condition=~models.Q(error="")),
+            # Serves a session's error summary from the index alone: only rows that count there are in it.
+            models.Index(
+                fields=["session", "error", "category"],
+                name="node_phase_error",
+                condition=~models.Q(error="") & ~models.Q(category="excluded"),
+            ),
             # Serves the look at claims in flight when nodes change hands.
             models.Index(
                 fields=["claimed_until"],
