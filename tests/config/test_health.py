@@ -1,0 +1,45 @@
+"""/healthz, /readyz and /metrics, as load balancers and Prometheus ask them."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from events_app import services
+from tests.factories import make_key, make_node, make_nora, make_victor
+
+pytestmark = pytest.mark.django_db
+
+
+def test_alive_asks_nobody_else():
+    assert Client().get("/healthz").json() == {"status": "alive"}
+
+
+def test_ready_needs_broker_worker_and_beat(redis_server):
+    answer = Client().get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["parts"] == {"database": True, "broker": True, "worker": False, "beat": False}
+    services.note_seen("worker")
+    services.note_seen("beat")
+    assert Client().get("/readyz").json()["status"] == "ready"
+    redis_server.stop()
+    answer = Client().get("/readyz")
+    assert (answer.status_code, answer.json()["parts"]["broker"]) == (503, False)
+
+
+def test_metrics_are_for_keys_that_may_read():
+    make_node()
+    assert Client().get("/metrics").status_code == 401
+    for person, status in ((make_nora(), 403), (make_victor(), 200)):
+        client = Client(headers={"authorization": f"Bearer {make_key(person).token}"})
+        answer = client.get("/metrics")
+        assert answer.status_code == status
+    assert 'muster_nodes{power_state="unknown"} 1.0' in answer.content.decode()
+    assert "muster_due_lag_seconds 0.0" in answer.content.decode()
+
+
+def test_metrics_cost_the_same_for_any_fleet(django_assert_max_num_queries):
+    client = Client(headers={"authorization": f"Bearer {make_key(make_victor()).token}"})
+    client.get("/metrics")
+    with django_assert_max_num_queries(12):
+        assert client.get("/metrics").status_code == 200
