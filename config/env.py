@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -47,6 +49,20 @@ def words(name: str, default: list[str]) -> list[str]:
     """A comma-separated list."""
     value = text(name)
     return [word.strip() for word in value.split(",") if word.strip()] if value else default
+
+
+def mapping(name: str) -> dict[str, Any]:
+    """A JSON object, as text or in the file that NAME_FILE names."""
+    value = text(name)
+    if not value:
+        return {}
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ImproperlyConfigured(f"{name} must be a JSON object.")  # the value may hold secrets
+    return found
 
 
 def secret(name: str, path: Path, make: str = "") -> str:

@@ -8,3 +8,7 @@ class TasksConfig(AppConfig):
 
     name = "tasks_app"
     verbose_name = "Tasks"
+
+    def ready(self) -> None:
+        """Register the checks, listen to what happens."""
+        from tasks_app import checks, receivers  # noqa: F401  (both register on import)

@@ -2,5 +2,7 @@
 
 from django.urls import URLPattern, URLResolver
 
+from tasks_app import cts
+
 pages: list[URLPattern | URLResolver] = []
-api: list[URLPattern | URLResolver] = []
+api: list[URLPattern | URLResolver] = [*cts.urls]
