@@ -1,0 +1,67 @@
+"""Where requests go: the replicas that are ready, as the database has them."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+
+from workflows_app.models import Deployment, Replica
+from workflows_app.models.deployments import stream_count
+from workflows_app.states import USABLE, WANTED_PUBLISHED
+
+
+@dataclass
+class Route:
+    """One published workflow."""
+
+    workflow_id: str
+    token: str
+    entry: str  # service that takes requests
+    entry_path: str
+    request_seconds: float
+    usable: bool = False  # GREEN or YELLOW
+    addresses: dict[str, list[str]] = field(default_factory=dict)  # service name -> base URLs
+
+
+class Routes:
+    """A snapshot of all routes, replaced as a whole; who is busy with how many requests lives on."""
+
+    def __init__(self) -> None:
+        self.by_workflow: dict[str, Route] = {}
+        self.by_token: dict[str, Route] = {}
+        self.busy: Counter[str] = Counter()
+        self._turn = itertools.count()
+
+    def load(self) -> None:
+        """Read the database: a few queries for all workflows together."""
+        stream = stream_count()
+        routes = {}
+        rows = Deployment.objects.filter(status__in=WANTED_PUBLISHED).select_related("revision")
+        for deployment in rows.prefetch_related("services"):
+            body = deployment.revision.body
+            routes[deployment.pk] = Route(
+                workflow_id=deployment.pk,
+                token=deployment.token,
+                entry=deployment.entry_service(),
+                entry_path=body.get("entry_path", "/"),
+                request_seconds=body.get("request_seconds", 60),
+                usable=deployment.present_colour(stream) in USABLE,
+            )
+        ready = Replica.objects.filter(ready=True, service__deployment__status__in=WANTED_PUBLISHED)
+        for pk, name, address in ready.exclude(address="").values_list(
+            "service__deployment_id", "service__name", "address"
+        ):
+            if pk in routes:
+                routes[pk].addresses.setdefault(name, []).append(address)
+        self.by_workflow = routes
+        self.by_token = {route.token: route for route in routes.values()}
+
+    def addresses(self, workflow_id: str, service: str) -> list[str]:
+        """Replicas of a service, the least busy first, equally busy ones in turn."""
+        route = self.by_workflow.get(workflow_id)
+        found = route.addresses.get(service, []) if route else []
+        if not found:
+            return []
+        turn = next(self._turn) % len(found)
+        return sorted(found[turn:] + found[:turn], key=lambda address: self.busy[address])

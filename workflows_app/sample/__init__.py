@@ -1,0 +1,1 @@
+"""The sample workflow: two small services that need nothing but Python."""
