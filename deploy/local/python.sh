@@ -2,7 +2,7 @@
 
 python=
 found=
-for candidate in "${MUSTER_PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11 python3 python; do
+for candidate in ${MUSTER_PYTHON:+"$MUSTER_PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python; do
     path=$(command -v "$candidate" 2>/dev/null) || continue
     version=$("$path" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue
     if "$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

@@ -32,7 +32,7 @@ class Supervisor(Manager):
         super().__init__(printer=_Printer(log))
         env = {**env, "MUSTER_SUPERVISOR": str(os.getpid())}
         for name in names:
-            self.add_process(name, f'exec "{sys.executable}" -m deploy.local.keep {name}', env=env)
+            self.add_process(name, command_of(name), env=env)
         self.guide: subprocess.Popen[bytes] | None = None  # shows the person at the terminal around
         self.failed = False
 
@@ -64,6 +64,11 @@ class Supervisor(Manager):
         run = multiprocessing.Process(name=name, target=ended["obj"].run, args=(self.events, True))
         self._processes[name] = {"obj": ended["obj"], "process": run}
         run.start()
+
+
+def command_of(name: str) -> str:
+    """The shell command that keeps this line of the Procfile running."""
+    return f'exec "{sys.executable}" -m deploy.local.keep {name}'
 
 
 class _Printer:
