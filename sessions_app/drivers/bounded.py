@@ -27,6 +27,8 @@ BREAKER_FAILURES = 3  # in a row, before a BMC is left alone for a while
 BREAKER_SECONDS = 5.0  # the first pause; each further failure doubles it
 BREAKER_SECONDS_MOST = 60.0
 PATIENCE_SECONDS = 1.0  # after this a waiting action lends its place to others
+LATE_SECONDS = 0.1  # a timer that fires later than this tells of an overloaded process
+IN_FLIGHT = 128  # enough for 2,500 requests a second at 50 ms each, few enough for their TLS handshakes
 SILENT = frozenset({Reason.UNREACHABLE, Reason.TIMED_OUT})
 NO_ANSWER = "BMC does not answer"
 
@@ -103,42 +105,58 @@ class Places:
     """At most `busy` actions at work, and at most three times as many that merely wait.
 
     An action without an answer after `PATIENCE_SECONDS` costs nothing but a socket. It lends its place to
-    others, otherwise a few hundred dead BMCs would keep all places for the length of a time-out.
+    others, otherwise a few hundred dead BMCs would keep all places for the length of a time-out. Not so
+    when the event loop itself is late: then it is we who are slow, and more work would make it worse.
     """
 
     def __init__(self, busy: int) -> None:
-        self._free = asyncio.Semaphore(busy)
-        self._waiting = 0
-        self._waiting_most = 3 * busy
+        self.free = asyncio.Semaphore(busy)
+        self.waiting = 0
+        self.waiting_most = 3 * busy
 
-    async def take(self) -> Callable[[], None]:
-        """Wait for a place; return the function that gives it back."""
-        await self._free.acquire()
-        lent = False
+    async def take(self) -> Place:
+        """Wait for a place."""
+        await self.free.acquire()
+        return Place(self)
 
-        def lend() -> None:
-            nonlocal lent
-            if self._waiting < self._waiting_most:
-                lent = True
-                self._waiting += 1
-                self._free.release()
 
-        timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, lend)
+class Place:
+    """One action's place; to be given back once."""
 
-        def give_back() -> None:
-            timer.cancel()
-            if lent:
-                self._waiting -= 1
-            else:
-                self._free.release()
+    __slots__ = ("_due", "_lent", "_places", "_timer")
 
-        return give_back
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._lent = False
+        self._wait()
+
+    def give_back(self) -> None:
+        """Let the next one in."""
+        self._timer.cancel()
+        if self._lent:
+            self._places.waiting -= 1
+        else:
+            self._places.free.release()
+
+    def _wait(self) -> None:
+        self._due = time.monotonic() + PATIENCE_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._lend)
+
+    def _lend(self) -> None:
+        places = self._places
+        late = time.monotonic() - self._due > LATE_SECONDS
+        if late or places.waiting >= places.waiting_most:
+            self._wait()
+            return
+        self._lent = True
+        places.waiting += 1
+        places.free.release()
 
 
 class BoundedDriver(PowerDriver):
     """Base of the drivers that talk to one BMC at a time with `act`."""
 
-    def __init__(self, *, in_flight: int = 256) -> None:
+    def __init__(self, *, in_flight: int = IN_FLIGHT) -> None:
         """Must be created inside the event loop that it will serve. `in_flight`: actions at work at once."""
         self._places = Places(in_flight)
         self._channels: BoundedCache[str, Channel] = BoundedCache(50_000)
@@ -186,7 +204,7 @@ class BoundedDriver(PowerDriver):
         if channel.breaker.is_open():
             return failure(target, Reason.UNREACHABLE, NO_ANSWER)
         try:
-            give_back = await self._begin(channel, begin_by)
+            place = await self._begin(channel, begin_by)
         except TimeoutError:
             return Result(key=target.key, ok=False, begun=False)
         try:
@@ -198,10 +216,10 @@ class BoundedDriver(PowerDriver):
                 channel.breaker.record(result.reason)
             return result
         finally:
-            give_back()
+            place.give_back()
             channel.lock.release()
 
-    async def _begin(self, channel: Channel, begin_by: float) -> Callable[[], None]:
+    async def _begin(self, channel: Channel, begin_by: float) -> Place:
         """Take the BMC's lock, then a place; TimeoutError when both were not to be had in time."""
         remaining = begin_by - time.monotonic()
         if remaining <= 0:  # asyncio.timeout only strikes where something is waited for

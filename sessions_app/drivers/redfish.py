@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from .base import Action, BootSource, Power, PowerError, Reason, Result, Setting, Target
 from .bmc_http import Answer, BmcHttp, local_path
-from .bounded import BoundedCache, BoundedDriver
+from .bounded import IN_FLIGHT, BoundedCache, BoundedDriver
 from .redfish_documents import (
     GOALS,
     NOT_HOSTS,
@@ -45,8 +45,8 @@ class RedfishDriver(BoundedDriver):
     kind = "redfish"
     label = "Redfish"
     settings = (
-        Setting("username", "User name", required=True, help="A BMC account that may switch power."),
-        Setting("password", "Password", required=True, secret=True),
+        Setting("username", "User name", help="A BMC account that may switch power; emulators need none."),
+        Setting("password", "Password", secret=True),
         Setting("verify_tls", "Verify TLS", bool, default=True, help="Refuse untrusted certificates."),
         Setting("ca_file", "CA file", help="CA certificates for this BMC; the system's when left out."),
         Setting(
@@ -72,7 +72,7 @@ class RedfishDriver(BoundedDriver):
         ),
     )
 
-    def __init__(self, *, in_flight: int = 256) -> None:
+    def __init__(self, *, in_flight: int = IN_FLIGHT) -> None:
         """See BoundedDriver."""
         super().__init__(in_flight=in_flight)
         self._http = BmcHttp()

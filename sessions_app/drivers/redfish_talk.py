@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .base import PowerError, Reason, Target
+from .base import Action, PowerError, Reason, Target
 from .bmc_http import Answer, BmcHttp, BrokenConnection, base_url, local_path, tls_context
 from .bounded import BoundedCache, TooLateError, mask
 from .redfish_documents import NotOffered, messages_of, readable, reason_of
@@ -136,7 +136,13 @@ class Talk:
         if method != "GET" and time.monotonic() > self._begin_by:
             raise TooLateError
         return await self._http.request(
-            method, self._base, path, tls=self._tls, headers={**credentials, **headers}, body=body
+            method,
+            self._base,
+            path,
+            tls=self._tls,
+            headers={**credentials, **headers},
+            body=body,
+            last=method == "POST" or self.target.action is Action.STATE,
         )
 
     async def _credentials(self) -> dict[str, str]:

@@ -179,7 +179,10 @@ class Pump:
 def _log_stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """asyncio's own report would show exceptions and their arguments, which may carry a secret."""
     error = context.get("exception")
-    logger.error("Stray fault in the drivers' event loop: %s", type(error).__name__ if error else "unknown")
+    what = str(context.get("message", "")).partition(":")[0]
+    # uvloop says this of every TLS handshake that was given up; its action has its Result already.
+    level = logging.DEBUG if what.startswith("Fatal error on SSL protocol") else logging.ERROR
+    logger.log(level, "Stray fault in the drivers' event loop: %s (%s)", what, type(error).__name__)
 
 
 _pump: Pump | None = None

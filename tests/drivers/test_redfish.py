@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -516,6 +517,37 @@ class TestTls:
         assert (result.reason, result.error) == (Reason.TLS, "BMC and Muster cannot agree on TLS")
 
 
+class TestConnections:
+    def test_too_many_are_not_kept(
+        self, make_bmc: Callable[..., ScriptedBmc], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first BMC's connection is kept; the second's lasts for its boot source and its reset."""
+        monkeypatch.setattr("sessions_app.drivers.bmc_http.KEPT_MOST", 1)
+        kept, closed = make_bmc(), make_bmc()
+
+        async def body() -> None:
+            driver = RedfishDriver()
+            for _ in range(2):
+                for bmc in (kept, closed):
+                    assert (await one(driver, redfish_target(bmc.address, Action.STATE))).ok
+            on = redfish_target(closed.address, Action.ON, boot=PXE)
+            assert (await one(driver, on)).ok
+            await driver.aclose()
+
+        run(body)
+        assert (kept.connections, closed.connections) == (1, 3)
+        assert closed.asked() == ["GET system", "GET system", "PATCH system", "POST reset"]
+
+    def test_a_handshake_that_never_comes_counts_as_unreachable(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sessions_app.drivers.bmc_http.CONNECT_TLS_SECONDS", 0.3)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"https://127.0.0.1:{silent.getsockname()[1]}"
+            (result,) = act(redfish_target(address, Action.ON))
+        assert (result.reason, result.error) == (Reason.UNREACHABLE, "BMC does not answer")
+
+
 class TestSessions:
     def test_one_login_serves_many_actions_and_is_given_back(self, bmc: ScriptedBmc) -> None:
         location = f"{SESSIONS}/7"
@@ -579,24 +611,25 @@ def test_a_fault_of_ours_is_logged_without_the_password(
     assert_unseen(CANARY, caplog)
 
 
-def test_hanging_bmcs_do_not_keep_the_places_of_live_ones(
-    make_bmc: Callable[..., ScriptedBmc], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("late", "order"), [(30.0, [99, 0]), (-1.0, [0, 99])])
+def test_a_hanging_bmc_lends_its_place_unless_the_loop_is_late(
+    make_bmc: Callable[..., ScriptedBmc], monkeypatch: pytest.MonkeyPatch, late: float, order: list[int]
 ) -> None:
-    """With four places and hanging BMCs in front, the live one gets its turn once a place is lent."""
-    monkeypatch.setattr("sessions_app.drivers.bounded.PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr("sessions_app.drivers.bmc_http.REQUEST_SECONDS", 4.0)
-    hanging = [make_bmc() for _ in range(6)]
-    live = make_bmc()
-    for one_bmc in hanging:
-        one_bmc.script("GET", SYSTEM, Reply(fault="hang"))
+    """With one place and a hanging BMC in front, the live one need not wait for the time-out."""
+    monkeypatch.setattr("sessions_app.drivers.bounded.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("sessions_app.drivers.bounded.LATE_SECONDS", late)
+    monkeypatch.setattr("sessions_app.drivers.bmc_http.REQUEST_SECONDS", 3.0)
+    hanging, live = make_bmc(), make_bmc()
+    hanging.script("GET", SYSTEM, Reply(fault="hang"))
 
     async def body() -> None:
-        driver = RedfishDriver(in_flight=4)
-        targets = [redfish_target(one_bmc.address, Action.STATE, key=i) for i, one_bmc in enumerate(hanging)]
-        targets.append(redfish_target(live.address, Action.STATE, key=99))
-        order = [r.key async for r in driver.perform(targets, begin_by=time.monotonic() + OPERATION_SECONDS)]
-        assert order[0] == 99
-        assert len(order) == 7
+        driver = RedfishDriver(in_flight=1)
+        targets = [
+            redfish_target(hanging.address, Action.STATE, key=0),
+            redfish_target(live.address, Action.STATE, key=99),
+        ]
+        begin_by = time.monotonic() + OPERATION_SECONDS
+        assert [result.key async for result in driver.perform(targets, begin_by=begin_by)] == order
         await driver.aclose()
 
     run(body)

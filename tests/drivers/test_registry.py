@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import override_settings
 
 from sessions_app.drivers import (
@@ -15,9 +17,27 @@ from sessions_app.drivers import (
     settings_of,
     split_settings,
 )
+from sessions_app.drivers.base import Setting
 from sessions_app.drivers.fake import FakeDriver
 
 SECRET = "hunter2-but-longer"
+
+
+class PickyDriver(FakeDriver):
+    """A kind that cannot do without its settings."""
+
+    kind = "picky"
+    settings = (
+        Setting("username", "User name", required=True),
+        Setting("password", "Password", required=True, secret=True),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _drivers() -> Iterator[None]:
+    table = {**settings.MUSTER_POWER_DRIVERS, "picky": f"{__name__}.PickyDriver"}
+    with override_settings(MUSTER_POWER_DRIVERS=table):
+        yield
 
 
 def test_the_shipped_table_is_sound() -> None:
@@ -60,7 +80,7 @@ def test_what_is_left_empty_is_left_to_the_default() -> None:
 
 
 def test_a_stored_secret_need_not_be_given_again() -> None:
-    assert split_settings("redfish", {"username": "u"}, stored_secrets={"password"}) == (
+    assert split_settings("picky", {"username": "u"}, stored_secrets={"password"}) == (
         {"username": "u"},
         {},
     )
@@ -69,7 +89,7 @@ def test_a_stored_secret_need_not_be_given_again() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "errors"),
     [
-        ("redfish", {}, {"username": "username is required.", "password": "password is required."}),
+        ("picky", {}, {"username": "username is required.", "password": "password is required."}),
         ("fake", {"colour": "red"}, {"colour": "colour is not a setting of fake BMCs."}),
         ("fake", {"delay": "soon"}, {"delay": "delay must be a number."}),
         ("fake", {"delay": True}, {"delay": "delay must be a number."}),
