@@ -28,9 +28,9 @@ CONNECT_SECONDS = 3.0
 CONNECT_TLS_SECONDS = 5.0  # with the handshake, for which old BMCs alone need two seconds
 REQUEST_SECONDS = 8.0
 # Long enough for an override and its reset, or for two polls. Few and short, because a kept TLS connection
-# was measured at 80 to 115 kB: 2,400 of them made a worker of 456 MB.
+# was measured at 80 to 115 kB: 2,400 of them made a process of 456 MB.
 KEEP_ALIVE_SECONDS = 4.0
-KEPT_MOST = 600
+KEPT_MOST = {"http": 3_000, "https": 1_000}
 TRIM_SECONDS = 10.0
 ANSWER_BYTES_MOST = 4 << 20  # a Systems collection of 10,000 members has 1.3 MB
 OPEN_FILES = 16_384
@@ -64,7 +64,8 @@ class BmcHttp:
 
     def __init__(self) -> None:
         _allow_open_files()
-        self._kept: dict[str, float] = {}  # origin: when its kept connection is gone; soonest first
+        # By scheme and origin: when its kept connection is gone; soonest first.
+        self._kept: dict[str, dict[str, float]] = {scheme: {} for scheme in KEPT_MOST}
         self._trimmed_at = time.monotonic()
         self._timeouts = {
             scheme: aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=seconds)
@@ -97,7 +98,7 @@ class BmcHttp:
         `last`: no other follows at once, so the connection may be closed where too many are kept.
         """
         fault: PowerError
-        if last and not self._may_keep(base.origin):
+        if last and not self._may_keep(base):
             headers = {**headers, "Connection": "close"}
         try:
             async with self._session.request(
@@ -116,19 +117,20 @@ class BmcHttp:
             fault = _fault(error)
         raise fault
 
-    def _may_keep(self, origin: str) -> bool:
-        """Whether the connection to `origin` may stay open after this request."""
+    def _may_keep(self, base: BaseUrl) -> bool:
+        """Whether the connection to this BMC may stay open after this request."""
         now = time.monotonic()
         if now - self._trimmed_at > TRIM_SECONDS:
             self._trimmed_at = now
             _trim_memory()
         # aiohttp looks for idle connections every KEEP_ALIVE_SECONDS, so some live twice as long.
-        while self._kept and (eldest := next(iter(self._kept))) and self._kept[eldest] < now:
-            del self._kept[eldest]
-        known = self._kept.pop(origin, None)
-        if known is None and len(self._kept) >= KEPT_MOST:
+        kept = self._kept[base.scheme]
+        while kept and (eldest := next(iter(kept))) and kept[eldest] < now:
+            del kept[eldest]
+        known = kept.pop(base.origin, None)
+        if known is None and len(kept) >= KEPT_MOST[base.scheme]:
             return False
-        self._kept[origin] = now + 2 * KEEP_ALIVE_SECONDS
+        kept[base.origin] = now + 2 * KEEP_ALIVE_SECONDS
         return True
 
     async def aclose(self) -> None:

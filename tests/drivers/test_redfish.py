@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessions_app.drivers.base import OPERATION_SECONDS, Action, BootSource, Power, Reason, Result, Target
+from sessions_app.drivers.bmc_http import KEPT_MOST
 from sessions_app.drivers.redfish import RedfishDriver
 from tests.driver_contract import CANARY, ContractFleet, DriverContract, assert_unseen, one, perform, run
 
@@ -522,7 +523,7 @@ class TestConnections:
         self, make_bmc: Callable[..., ScriptedBmc], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The first BMC's connection is kept; the second's lasts for its boot source and its reset."""
-        monkeypatch.setattr("sessions_app.drivers.bmc_http.KEPT_MOST", 1)
+        monkeypatch.setitem(KEPT_MOST, "http", 1)
         kept, closed = make_bmc(), make_bmc()
 
         async def body() -> None:
