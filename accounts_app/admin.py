@@ -31,19 +31,12 @@ class DomainAdmin(admin.ModelAdmin):
 class ApiKeyAdmin(admin.ModelAdmin):
     """Keys, to look at and to revoke; the secret is nowhere to be read."""
 
-    list_display = [
-        "access_key",
-        "name",
-        "user",
-        "scope",
-        "created_at",
-        "last_used_at",
-        "expires_at",
-        "revoked_at",
-    ]
     list_filter = ["scope", "revoked_at", "expires_at"]
     search_fields = ["access_key", "name", "user__username"]
-    fields = readonly_fields = list_display
+    fields = readonly_fields = (
+        "access_key", "name", "user", "scope", "created_at", "last_used_at", "expires_at", "revoked_at",
+    )  # fmt: skip
+    list_display = fields
     actions = ["revoke"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
@@ -39,7 +39,7 @@ class User(AbstractUser):
     role = models.CharField(max_length=16, choices=Role, default=Role.NONE)
     domain = models.ForeignKey(Domain, null=True, blank=True, on_delete=models.PROTECT)
 
-    objects = MusterUserManager()
+    objects: ClassVar[MusterUserManager] = MusterUserManager()
 
     @property
     def is_superadmin(self) -> bool:

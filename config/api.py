@@ -56,10 +56,10 @@ def _translate(error: Exception) -> tuple[int, str, Any, dict[str, str]] | None:
     if not isinstance(error, exceptions.APIException):
         return None
     headers = {}
-    if getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = error.auth_header
-    if getattr(error, "wait", None):
-        headers["Retry-After"] = f"{error.wait:.0f}"
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = f"{wait:.0f}"
     if isinstance(error, exceptions.ValidationError):
         return 400, _sentence(error.detail), error.detail, headers
     return error.status_code, _sentence(error.detail), None, headers

@@ -30,7 +30,7 @@ class EventCounter(models.Model):
     def draw(cls, count: int) -> int:
         """Take `count` numbers and return the first; the row stays locked until the transaction ends."""
         if not cls.objects.filter(pk=1).update(last=models.F("last") + count):
-            cls.objects.bulk_create([cls(pk=1, last=0)], ignore_conflicts=True)
+            EventCounter.objects.bulk_create([EventCounter(pk=1)], ignore_conflicts=True)
             cls.objects.filter(pk=1).update(last=models.F("last") + count)
         return cls.objects.values_list("last", flat=True).get(pk=1) - count + 1
 
@@ -106,7 +106,8 @@ class Lifecycle(models.Model):
         if to not in self.TRANSITIONS.get(old, frozenset()):
             raise InvalidTransition(str(self), old, to)
         with recording():
-            changed = type(self)._base_manager.filter(pk=self.pk, status=old).update(status=to, **values)
+            rows: models.Manager[Any] = type(self)._base_manager
+            changed = rows.filter(pk=self.pk, status=old).update(status=to, **values)
             if changed != 1:
                 self.refresh_from_db()
                 raise InvalidTransition(str(self), row.status, to)

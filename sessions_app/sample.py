@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from events_app.services import record_event, recording
+from sessions_app.counts import chunks
 from sessions_app.models import Bmc, BootImage, Node, NodeGroup, SessionTemplate
-from sessions_app.work import chunks
 
 GROUP = "emulated"
 TEMPLATE = "sample"

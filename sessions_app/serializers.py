@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError as ModelValidationError
 from rest_framework import serializers
@@ -27,7 +27,7 @@ class BmcSerializer(StrictModel):
         model = Bmc
         fields = ["name", "kind", "address", "settings", "secrets_set", "created_at"]
         read_only_fields = ["created_at"]
-        extra_kwargs = {"name": {"validators": []}}
+        extra_kwargs: ClassVar[dict[str, Any]] = {"name": {"validators": []}}
 
     def get_secrets_set(self, bmc: Bmc) -> list[str]:
         """Which secrets are there."""
@@ -45,7 +45,7 @@ class GroupSerializer(StrictModel):
     """A node group; `nodes` are names."""
 
     nodes = serializers.SlugRelatedField(
-        slug_field="name", many=True, queryset=Node.objects.all(), default=list
+        slug_field="name", many=True, queryset=Node.objects.all(), required=False
     )
 
     class Meta:
@@ -60,7 +60,7 @@ class NodeSerializer(StrictModel):
         slug_field="name", queryset=Bmc.objects.all(), allow_null=True, default=None
     )
     groups = serializers.SlugRelatedField(
-        slug_field="name", many=True, queryset=NodeGroup.objects.all(), default=list
+        slug_field="name", many=True, queryset=NodeGroup.objects.all(), required=False
     )
     domain = serializers.SlugRelatedField(
         slug_field="name", queryset=Domain.objects.all(), allow_null=True, default=None
@@ -81,7 +81,7 @@ class NodeSerializer(StrictModel):
             "power_state", "power_at", "enabled", "failed", "error", "actual_at", "script_at", "last_action",
             "last_action_at",
         ]  # fmt: skip
-        extra_kwargs = {"name": {"validators": []}}
+        extra_kwargs: ClassVar[dict[str, Any]] = {"name": {"validators": []}}
 
     def get_desired(self, node: Node) -> dict[str, str] | None:
         """What it should run."""
@@ -138,7 +138,7 @@ class SessionSerializer(serializers.ModelSerializer):
         ]  # fmt: skip
         read_only_fields = fields
 
-    def get_phases(self, session: BootSession) -> list[dict[str, Any]]:
+    def get_phases(self, session: BootSession) -> Any:
         """Counters by boot set and phase (PhaseCounts)."""
         rows = [
             {"boot_set": boot_set.name, **{name: getattr(phase, name) for name in COUNTS}}
@@ -165,7 +165,7 @@ class StartSerializer(Strict):
 
     def get_fields(self) -> dict[str, Any]:
         """Templates are looked for among those that the user may see."""
-        fields = super().get_fields()
+        fields: dict[str, Any] = super().get_fields()
         user = getattr(self.context.get("request"), "user", None)
         fields["template"].queryset = SessionTemplate.objects.visible_to(user)
         return fields

@@ -16,7 +16,8 @@ from django.utils import timezone
 from accounts_app import secrets
 from accounts_app.models import ApiKey, Domain, User
 from events_app.services import record_event, recording, start_background_task, wake
-from sessions_app import drivers, setup, steps, work
+from sessions_app import drivers, endings, setup, steps
+from sessions_app.counts import Counts
 from sessions_app.limit import LimitError, parse_limit
 from sessions_app.models import (
     Bmc,
@@ -230,7 +231,7 @@ def cancel_session(*, session: BootSession, actor: Any, reason: str = "") -> Boo
             cancel_requested_at=now,
             stopped_at=now,
         )
-        work.finish_task_of(session, message=why)
+        endings.finish_task_of(session, message=why)
         Node.objects.filter(session=session, enabled=True).update(enabled=False)
     return session
 
@@ -248,12 +249,12 @@ def retry_failed(*, session: BootSession, actor: Any, nodes: list[str] | None = 
         )
         if nodes is not None:
             failed = failed.filter(node__name__in=nodes)
-        rows = list(failed.values("id", "phase_id", "phase__name", "node_id", "node__name"))
+        rows: list[Any] = list(failed.values("id", "phase_id", "phase__name", "node_id", "node__name"))
         if not rows:
             raise Refused("No failed node of this session can be tried again.")
         held = NodePhase.objects.filter(id__in=[row["id"] for row in rows]).select_for_update().order_by("id")
         list(held.values_list("id", flat=True))
-        counts = work.Counts()
+        counts = Counts()
         by_phase: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
             by_phase[row["phase__name"]].append(row)

@@ -11,7 +11,8 @@ from django.db.models import Exists, F, Max, OuterRef
 from django.utils import timezone
 
 from events_app.services import record_event, recording, report_progress
-from sessions_app import work
+from sessions_app import endings
+from sessions_app.counts import Counts, chunks
 from sessions_app.images import artifacts_of
 from sessions_app.limit import LimitError
 from sessions_app.models import (
@@ -57,7 +58,7 @@ def set_up_session(session_id: int) -> bool:
             return False
         if session.template is None:
             why = f"Session template '{session.template_name}' was deleted before the session began."
-            work.finish_session(session, result=SessionResult.ERROR, error=why)
+            endings.finish_session(session, result=SessionResult.ERROR, error=why)
             return True
         try:
             chosen = choose(
@@ -67,10 +68,10 @@ def set_up_session(session_id: int) -> bool:
                 domain=session.domain,
             )
         except LimitError as error:
-            work.finish_session(session, result=SessionResult.ERROR, error=str(error))
+            endings.finish_session(session, result=SessionResult.ERROR, error=str(error))
             return True
         if not chosen.count:
-            work.finish_session(session, result=SessionResult.ERROR, error=NO_NODES)
+            endings.finish_session(session, result=SessionResult.ERROR, error=NO_NODES)
             return True
         _begin(session, chosen)
         return True
@@ -146,7 +147,7 @@ def own(session: BootSession, boot_set: BootSet, node_ids: Iterable[int], now: d
     """
     node_ids = list(node_ids)
     first = boot_set.phases.order_by("position").values("id", "name")[0]
-    for ids in work.chunks(node_ids):
+    for ids in chunks(node_ids):
         _desire(session, boot_set, ids, now)
         rows = NodePhase.objects.filter(phase_id=first["id"], node_id__in=ids)
         rows.update(step=FIRST_STEP[first["name"]], step_at=now, due_at=now)
@@ -186,7 +187,7 @@ def _desire(session: BootSession, boot_set: BootSet, ids: list[int], now: dateti
 def _stage(session: BootSession, boot_set: BootSet, node_ids: list[int], now: datetime) -> None:
     """Keep for later what these nodes are to run; nothing is due until it is applied."""
     artifacts: BootArtifacts | None = boot_set.artifacts
-    for ids in work.chunks(node_ids):
+    for ids in chunks(node_ids):
         Node.objects.filter(id__in=ids).update(
             staged=artifacts,
             staged_configuration=boot_set.configuration,
@@ -198,7 +199,7 @@ def _stage(session: BootSession, boot_set: BootSet, node_ids: list[int], now: da
 def take_over(node_ids: Iterable[int], by: BootSession, now: datetime) -> None:
     """Take nodes from the sessions that work on them: they show there as excluded, with the reason."""
     lost: dict[int, int] = defaultdict(int)
-    for ids in work.chunks(node_ids):
+    for ids in chunks(node_ids):
         rows = NodePhase.objects.filter(
             node_id__in=ids, session__status=SessionStatus.RUNNING, node__session=F("session")
         ).exclude(session=by)
@@ -208,7 +209,7 @@ def take_over(node_ids: Iterable[int], by: BootSession, now: datetime) -> None:
         BootSession.objects.filter(id=session_id).update(taken_over=F("taken_over") + lost[session_id])
         session = BootSession.objects.get(id=session_id)
         if session.open_nodes <= 0:
-            work.finish_session(session)
+            endings.finish_session(session)
 
 
 def exclude_rows(rows: NodePhaseQuerySet, reason: str, now: datetime) -> dict[int, int]:
@@ -223,14 +224,14 @@ def exclude_rows(rows: NodePhaseQuerySet, reason: str, now: datetime) -> dict[in
     )
     ids = list(rows.open().filter(~Exists(over)).values_list("id", flat=True))
     found: list[dict[str, Any]] = []
-    for part in work.chunks(ids):
+    for part in chunks(ids):
         held = NodePhase.objects.filter(id__in=part).open().select_for_update().order_by("id")
         part = list(held.values_list("id", flat=True))
         found += NodePhase.objects.filter(id__in=part).values(*EXCLUDED_FIELDS)
         NodePhase.objects.filter(id__in=part).move(
             Category.EXCLUDED, step=Step.NONE, due_at=None, error=reason, stopped_at=now
         )
-    counts = work.Counts()
+    counts = Counts()
     nodes: dict[int, set[int]] = defaultdict(set)
     for row in found:
         session_id, phase_id = row["session_id"], row["phase_id"]

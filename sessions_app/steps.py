@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from events_app.services import wake
-from sessions_app import flow, setup, work
+from sessions_app import endings, flow, setup, work
 from sessions_app.drivers.base import BEGIN_SECONDS, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
 from sessions_app.flow import Limits, Move
@@ -112,7 +112,7 @@ class Advance:
     def _tell(self, *, now: bool) -> None:
         """Bring progress bars up to date, at most twice a second."""
         if self.touched and (now or time.monotonic() - self.told_at > 0.5):
-            work.tell_progress(self.touched)
+            endings.tell_progress(self.touched)
             self.touched.clear()
             self.told_at = time.monotonic()
 
@@ -145,7 +145,7 @@ def start_pending() -> None:
 @shared_task(ignore_result=True)
 def sweep() -> None:
     """Find what can't go on by itself and say why."""
-    work.sweep()
+    endings.sweep()
 
 
 _woken_at = 0.0

@@ -15,15 +15,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import DateTimeField, Exists, F, OuterRef, Sum, Value
-from django.db.models.functions import Coalesce
+from django.db.models import F
 from django.utils import timezone
 
 from accounts_app import secrets
-from events_app.models import InvalidTransition
-from events_app.services import finish_background_task, record_event, recording, report_progress
-from events_app.states import BackgroundTaskStatus
-from sessions_app import flow
+from events_app.services import recording
+from sessions_app import endings, flow
+from sessions_app.counts import Counts
 from sessions_app.drivers.base import (
     BEGIN_SECONDS,
     OPERATION_SECONDS,
@@ -34,7 +32,7 @@ from sessions_app.drivers.base import (
     Target,
 )
 from sessions_app.flow import Facts, Move
-from sessions_app.models import BootSession, Node, NodePhase, Phase
+from sessions_app.models import BootSession, Node, NodePhase
 from sessions_app.states import (
     FIRST_STEP,
     OFF_STEPS,
@@ -42,14 +40,12 @@ from sessions_app.states import (
     Category,
     LastAction,
     PhaseName,
-    SessionResult,
     SessionStatus,
     Step,
 )
 
 # Longer than anything that was begun under a claim can take: a claim that lapsed has nothing in flight.
 CLAIM = timedelta(seconds=BEGIN_SECONDS + OPERATION_SECONDS + 4)
-IDS_AT_ONCE = 5000  # bound of a statement's parameters that every database takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +108,6 @@ FIELDS = (
     "node__bmc__settings",
     "node__bmc__secret",
 )
-
-
-def chunks(ids: Iterable[int]) -> Iterator[list[int]]:
-    """Ids in ascending order, in lists that fit into one statement."""
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), IDS_AT_ONCE):
-        yield ordered[start : start + IDS_AT_ONCE]
 
 
 def claim_due(*, most: int, retry_policy: int) -> list[Work]:
@@ -271,61 +260,6 @@ def _move_rows(items: list[Done], now: datetime, counts: Counts) -> None:
             counts.turning(item.work.phase_id, int(now_off) - int(was))
 
 
-class Counts:
-    """What moves in this transaction: by how much each phase's counters, and which nodes to where."""
-
-    def __init__(self) -> None:
-        self.by_phase: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        # session -> phase -> category -> names of the nodes that went there
-        self.changes: dict[int, dict[int, dict[str, list[str]]]] = defaultdict(
-            lambda: defaultdict(lambda: defaultdict(list))
-        )
-
-    def moved(self, session_id: int, phase_id: int, old: str, new: str, nodes: Sequence[str]) -> None:
-        """These nodes of a phase went from `old` to `new`."""
-        if old != new and nodes:
-            self.by_phase[phase_id][old] -= len(nodes)
-            self.by_phase[phase_id][new] += len(nodes)
-            self.changes[session_id][phase_id][new].extend(nodes)
-
-    def turning(self, phase_id: int, by: int) -> None:
-        """`by` more nodes of a boot phase are on the way down."""
-        if by:
-            self.by_phase[phase_id]["turning_off"] += by
-
-    def write(self, now: datetime) -> None:
-        """One statement a phase, and one for those that are over."""
-        for phase_id in sorted(self.by_phase):
-            changes = {name: F(name) + by for name, by in self.by_phase[phase_id].items() if by}
-            if changes:
-                Phase.objects.filter(id=phase_id).update(
-                    started_at=Coalesce("started_at", Value(now, output_field=DateTimeField())),
-                    stopped_at=None,
-                    **changes,
-                )
-        if self.by_phase:
-            over = Phase.objects.filter(id__in=list(self.by_phase), not_started=0, in_progress=0)
-            over.update(stopped_at=now)
-
-    def tell(self) -> None:
-        """One event a session with the nodes that changed category, for maps that follow."""
-        if not self.changes:
-            return
-        names = {
-            row["id"]: f"{row['boot_set__name']}/{row['name']}"
-            for row in Phase.objects.filter(id__in=list(self.by_phase)).values("id", "name", "boot_set__name")
-        }
-        for session in BootSession.objects.filter(id__in=list(self.changes)).select_related("domain"):
-            changes = self.changes[session.id]
-            event = session.event("node_phases")
-            event["area"] = "node"
-            event["data"] = {
-                "session": session.name,
-                "changes": {names[phase]: by_category for phase, by_category in changes.items()},
-            }
-            record_event(**event)
-
-
 def _catch_early_reports(done: Sequence[Done], now: datetime) -> None:
     """A report that came while the row was claimed could not wake it: look for it now.
 
@@ -424,7 +358,7 @@ def _update_sessions(done: Sequence[Done], ended: list[Done], now: datetime) -> 
         for item in done
         if item.work.facts.step in ACTION_WORDS and item.result is not None and item.result.begun
     }
-    note_first_action(acting, now)
+    endings.note_first_action(acting, now)
     finished: dict[int, int] = defaultdict(int)
     for item in ended:
         finished[item.work.session_id] += 1
@@ -432,93 +366,9 @@ def _update_sessions(done: Sequence[Done], ended: list[Done], now: datetime) -> 
         BootSession.objects.filter(id=session_id).update(open_nodes=F("open_nodes") - finished[session_id])
     booting = {item.work.session_id for item in done if item.move.category not in OPEN}
     for session in BootSession.objects.filter(id__in=booting, status=SessionStatus.RUNNING).order_by("id"):
-        note_booted(session, now)
+        endings.note_booted(session, now)
         if session.open_nodes <= 0:
-            finish_session(session)
-
-
-_acted: set[int] = set()  # sessions of which this process knows that the first action is noted
-
-
-def note_first_action(session_ids: set[int], now: datetime) -> None:
-    """session_creating at a session's first power action, once."""
-    for session_id in sorted(session_ids - _acted):
-        if BootSession.objects.filter(id=session_id, acted_at=None).update(acted_at=now):
-            record_event(**BootSession.objects.get(id=session_id).event("session_creating"))
-        if len(_acted) > 10_000:
-            _acted.clear()
-        _acted.add(session_id)
-
-
-def note_booted(session: BootSession, now: datetime) -> None:
-    """session_started when every boot set has booted what it could, once."""
-    if session.booted_at is not None:
-        return
-    sums = Phase.objects.filter(boot_set__session=session).values("name")
-    by_name = {
-        row["name"]: row
-        for row in sums.annotate(
-            waiting=Sum("not_started"), working=Sum("in_progress"), lost=Sum("failed"), good=Sum("succeeded")
-        )
-    }
-    boot = by_name.get(PhaseName.BOOT)
-    if boot is None or not boot["good"]:
-        return
-    # Nodes that failed to shut down never reach the boot phase: nothing is waited for there.
-    unreachable = by_name[PhaseName.SHUTDOWN]["lost"] if PhaseName.SHUTDOWN in by_name else 0
-    if boot["waiting"] + boot["working"] > unreachable:
-        return
-    if BootSession.objects.filter(id=session.id, booted_at=None).update(booted_at=now):
-        session.booted_at = now
-        record_event(**session.event("session_started"))
-
-
-def finish_session(session: BootSession, *, result: str = "", error: str = "") -> None:
-    """End a session; by default its nodes' ends say how. Harmless where another process was first."""
-    if not result:
-        failed = Phase.objects.filter(boot_set__session=session).aggregate(n=Sum("failed"))["n"] or 0
-        result = SessionResult.FAILED if failed else SessionResult.SUCCEEDED
-        if session.total_nodes and session.taken_over >= session.total_nodes:
-            result = SessionResult.SUPERSEDED
-    try:
-        session.move_to(
-            SessionStatus.COMPLETE, result=result, error=error or session.error, stopped_at=timezone.now()
-        )
-    except InvalidTransition:
-        return
-    finish_task_of(session, message=error)
-
-
-def finish_task_of(session: BootSession, *, message: str = "") -> None:
-    """End the session's progress bar as the session ended."""
-    status = {
-        SessionResult.SUCCEEDED: BackgroundTaskStatus.DONE,
-        SessionResult.CANCELLED: BackgroundTaskStatus.CANCELLED,
-    }.get(SessionResult(session.result), BackgroundTaskStatus.FAILED)
-    if session.background_task_id:
-        said = message or f"Session {session.name}: {SessionResult(session.result).label}."
-        finish_background_task(session.background_task_id, status=status, message=said)
-
-
-def tell_progress(session_ids: Iterable[int]) -> None:
-    """Bring the background tasks of these sessions up to date."""
-    sums = (
-        Phase.objects.filter(boot_set__session_id__in=list(session_ids))
-        .values("boot_set__session__background_task_id", "boot_set__session__name")
-        .annotate(
-            done=Sum(F("succeeded") + F("failed") + F("excluded")),
-            open=Sum(F("not_started") + F("in_progress")),
-            lost=Sum("failed"),
-        )
-    )
-    for row in sums:
-        task_id = row["boot_set__session__background_task_id"]
-        if task_id is None:
-            continue
-        total = row["done"] + row["open"]
-        failed = f", {row['lost']} failed" if row["lost"] else ""
-        message = f"{row['done']} of {total} node phases over{failed}"
-        report_progress(task_id, current=row["done"], total=total, message=message)
+            endings.finish_session(session)
 
 
 def next_move(work: Work) -> Action | Move:
@@ -527,49 +377,3 @@ def next_move(work: Work) -> Action | Move:
     if isinstance(needed, Move) or work.bmc is not None:
         return needed
     return Move(Category.FAILED, Step.NONE, error="The node has no BMC on record.")
-
-
-STUCK = "Nothing was due for this node any more, although it was not over. Retry it."
-
-
-def sweep() -> int:
-    """End what can't go on by itself, saying why; return how many sessions were touched.
-
-    A running session without a due row either is over, and nobody noticed (its counters say so), or was
-    interrupted in a way that should not happen: its nodes fail with a reason instead of waiting for ever.
-    """
-    now = timezone.now()
-    due = NodePhase.objects.filter(session=OuterRef("pk"), due_at__isnull=False)
-    stuck = BootSession.objects.filter(status=SessionStatus.RUNNING, stage=False).filter(~Exists(due))
-    touched = 0
-    for session in stuck.select_related("domain"):
-        with recording():
-            session = BootSession.objects.select_for_update(of=("self",)).get(pk=session.pk)
-            if (
-                session.status != SessionStatus.RUNNING
-                or session.node_phases.filter(due_at__isnull=False).exists()
-            ):
-                continue
-            fail_stuck_rows(session, now)
-            finish_session(session)
-            touched += 1
-    return touched
-
-
-def fail_stuck_rows(session: BootSession, now: datetime) -> None:
-    """Fail the open rows of nodes that have not failed before, in the phase that they had reached."""
-    over = NodePhase.objects.filter(session=session, node=OuterRef("node"), category=Category.FAILED)
-    rows = session.node_phases.open().filter(~Exists(over)).order_by("phase__position")
-    reached: dict[int, dict[str, Any]] = {}
-    for row in rows.values("id", "phase_id", "node_id", "node__name", "category"):
-        reached.setdefault(row["node_id"], row)
-    counts = Counts()
-    for row in reached.values():
-        counts.moved(session.pk, row["phase_id"], row["category"], Category.FAILED, [row["node__name"]])
-    for ids in chunks(row["id"] for row in reached.values()):
-        NodePhase.objects.filter(id__in=ids).move(
-            Category.FAILED, step=Step.NONE, error=STUCK, stopped_at=now
-        )
-    counts.write(now)
-    counts.tell()
-    BootSession.objects.filter(pk=session.pk).update(open_nodes=0)

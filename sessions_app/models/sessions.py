@@ -63,7 +63,7 @@ class SessionTemplate(models.Model):
         return ""
 
 
-class BootSessionQuerySet(LifecycleQuerySet, OwnedQuerySet):
+class BootSessionQuerySet(OwnedQuerySet, LifecycleQuerySet):  # type: ignore[override]
     """Sessions: moved by `move`, seen by `visible_to`."""
 
 
@@ -98,7 +98,7 @@ class BootSession(Lifecycle):
     taken_over = models.IntegerField(default=0)  # nodes that newer sessions took
     components = models.TextField(blank=True)  # BOS v2: the frozen set, comma-separated
 
-    objects = BootSessionQuerySet.as_manager()
+    objects = models.Manager.from_queryset(BootSessionQuerySet)()
 
     class Meta:
         constraints = [

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from events_app.models import BackgroundTask, InvalidTransition, LifecycleEvent
-from sessions_app import services, steps, work
+from sessions_app import endings, services, steps, work
 from sessions_app.drivers.base import Action
 from sessions_app.drivers.fake import FakeDriver
 from sessions_app.drivers.runner import Pump
@@ -23,11 +23,10 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engine]
 
 
 @pytest.fixture(autouse=True)
-def fresh_fakes() -> Iterator[None]:
+def fresh_fakes() -> None:
     FakeDriver.nodes.clear()
     FakeDriver.journal.clear()
-    work._acted.clear()
-    yield
+    endings._acted.clear()
 
 
 @pytest.fixture
@@ -203,7 +202,8 @@ def test_a_dead_bmc_fails_its_own_node_and_no_other(pump):
     }
     assert rows_agree_with_counters(session)
     row = NodePhase.objects.get(node=dead, phase__name="shutdown")
-    assert row.error and row.attempts == 2  # the third try is the one that gave up
+    assert row.error
+    assert row.attempts == 2  # the third try is the one that gave up
     dead.refresh_from_db()
     assert (dead.failed, dead.enabled, dead.error) == (True, False, row.error)
     assert asked(dead.name) == []
@@ -358,7 +358,7 @@ def test_a_session_with_nothing_due_is_found_and_says_why(pump):
     session.refresh_from_db()
     assert (session.status, session.result) == ("complete", SessionResult.FAILED)
     assert set(NodePhase.objects.filter(phase__name="shutdown").values_list("error", flat=True)) == {
-        work.STUCK
+        endings.STUCK
     }
     assert rows_agree_with_counters(session)
 

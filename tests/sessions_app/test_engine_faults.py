@@ -128,7 +128,7 @@ def assert_never_contradicted(service: Service, nodes: list[Node]) -> None:
     for node in nodes:
         off = [action.startswith("off") for action in asked[node.name]]
         assert off == sorted(off, reverse=True), (node.name, asked[node.name])
-        assert off[0] is True and off[-1] is False
+        assert (off[0], off[-1]) == (True, False)
 
 
 def test_a_worker_killed_in_mid_session_loses_nothing(service):
