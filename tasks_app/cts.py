@@ -29,6 +29,7 @@ from tasks_app.models import Task, TaskEvent, Trigger
 from tasks_app.schema import SchemaError, check_task_request
 from tasks_app.serializers import TaskError, finalize, task_json
 from tasks_app.states import MAX_EVENTS, Health, Operation
+from tasks_app.triggers import watching_fault
 
 TENANT = "Cray-Tenant-Name"
 CORS = {
@@ -269,6 +270,8 @@ class HealthCheck(CtsView):
     def get(self, request: Request) -> Response:
         sick = Trigger.objects.watched().exclude(error="").filter(task__enabled=True, task__in=self.tasks())
         why = [f"task '{row.task.name}': {row.kind}: {row.error}" for row in sick.select_related("task")[:20]]
+        if not why:
+            why = watching_fault()
         if why:
             return self.error(503, f"CTS is not healthy: {'; '.join(why)}", legacy=True)
         return Response({})

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from celery import signature
 from django.dispatch import receiver
 
 from events_app.models import LifecycleEvent
-from events_app.services import wake
 from events_app.signals import event_recorded
+from tasks_app.records import wake_triggers
 
 AREAS = frozenset({"session", "workflow"})
 
@@ -16,4 +15,4 @@ AREAS = frozenset({"session", "workflow"})
 def on_event(event: LifecycleEvent, **_: Any) -> None:
     """Sessions and workflows are conditions of tasks."""
     if event.area in AREAS and event.name not in {"node_phase", "session_progress"}:
-        wake(signature("tasks_app.steps.trigger_runs"))
+        wake_triggers()

@@ -36,6 +36,11 @@ def wake_workers() -> None:
     wake(signature("tasks_app.steps.advance_runs"))
 
 
+def wake_triggers() -> None:
+    """Tell the workers, after commit, that a trigger may be due."""
+    wake(signature("tasks_app.steps.trigger_runs"))
+
+
 def lock_task(task: Task) -> Task:
     """The task's row, locked until the transaction ends."""
     return Task.objects.select_for_update(of=("self",)).select_related("domain").get(pk=task.pk)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.core import signing
@@ -138,7 +139,7 @@ def backend_of(run: Run) -> tuple[dict[str, Any], dict[str, str]]:
     kind, values = next(iter(settings.MUSTER_TASK_BACKENDS[name].items()))
     if kind != "http" or values:
         return {kind: dict(values)}, {}
-    address = f"{settings.MUSTER_URL}/api/v1/tasks/{run.task.name}/state"
+    address = f"{settings.MUSTER_URL}/api/v1/tasks/{quote(run.task.name)}/state"
     token = signing.dumps({"run": run.pk, "claim": run.claim}, salt=STATE_SALT)
     environment = {
         "TF_HTTP_ADDRESS": address,

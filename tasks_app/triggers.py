@@ -14,9 +14,13 @@ from django.conf import settings
 from django.utils import timezone
 
 from events_app.models import LifecycleEvent
+from events_app.services import seen_within
 from tasks_app.cron import Cron, CronError
 from tasks_app.models import Task, Trigger
 from tasks_app.states import HEARD, WATCHED, TriggerKind
+
+WATCHER = "watcher"  # as whom the watching process is seen at work
+WATCHER_SEEN = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,13 @@ def sync_triggers(task: Task) -> None:
     cron = task.document.get("drift_schedule")
     task.drift_due_at = next_tick(cron, timezone.now()) if cron else None
     task.save(update_fields=["drift_due_at"])
+
+
+def watching_fault() -> list[str]:
+    """Why nothing is watched at all, where something should be."""
+    wanted = (
+        settings.MUSTER_CONSUL["address"] and Trigger.objects.watched().filter(task__enabled=True).exists()
+    )
+    if wanted and not seen_within(WATCHER, WATCHER_SEEN):
+        return ["nobody watches Consul: the process watch_conditions does not run"]
+    return []

@@ -29,6 +29,11 @@ class RunQuerySet(LifecycleQuerySet):
         waiting = self.filter(status__in=(RunStatus.QUEUED, RunStatus.CONFIRMED), due_at__lte=now)
         return waiting.exclude(Exists(at_work)).order_by("due_at", "pk")
 
+    def newest_of_each(self) -> Self:
+        """The newest run of each task."""
+        newer = Run._base_manager.filter(task=OuterRef("task"), number__gt=OuterRef("number"))
+        return self.exclude(Exists(newer))
+
     def at_work(self) -> Self:
         """What a worker has claimed."""
         return self.filter(status__in=WORKING)

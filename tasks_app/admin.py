@@ -1,0 +1,159 @@
+"""Tasks and runs, for support staff: look, cancel, retry. What a task is set to is changed by its API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts_app.permissions import may
+from accounts_app.states import Verb
+from events_app.admin import ReadOnlyAdmin
+from events_app.models import InvalidTransition
+from tasks_app import services
+from tasks_app.models import Run, RunLog, StateVersion, Task, TaskEvent, TerraformState, Trigger
+
+
+class ReadOnly(ReadOnlyAdmin):
+    """Rows that are looked at; actions change them through services."""
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether the actions are offered at all."""
+        return may(request.user, Verb.OPERATE)
+
+
+class ReadOnlyInline(admin.TabularInline):
+    """Rows of a row."""
+
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+class TriggerInline(ReadOnlyInline):
+    """What a task watches."""
+
+    model = Trigger
+    fields = ["kind", "spec", "fires", "feeds", "seen_at", "due_at", "error"]
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnly):
+    """Tasks."""
+
+    list_display = ["name", "domain", "status", "enabled", "health", "resources", "revision", "updated_at"]
+    list_filter = ["health", "enabled", "status", "domain"]
+    search_fields = ["name"]
+    inlines = [TriggerInline]
+    actions = ["run_now", "check_drift"]
+
+    def _request(self, request: HttpRequest, tasks: QuerySet[Task], operation: str) -> None:
+        for task in tasks:
+            try:
+                run = services.request_run(task=task, actor=request.user, operation=operation)
+            except InvalidTransition as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                self.message_user(request, f"{run} is {run.status}.")
+
+    @admin.action(permissions=["operate"], description="Run the selected tasks now")
+    def run_now(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        """Plan and apply."""
+        self._request(request, queryset, "apply")
+
+    @admin.action(permissions=["operate"], description="Check the selected tasks for drift")
+    def check_drift(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        """Compare the recorded state with reality."""
+        self._request(request, queryset, "drift")
+
+
+class LogInline(ReadOnlyInline):
+    """The newest lines of a run."""
+
+    model = RunLog
+    fields = ["number", "at", "phase", "level", "text"]
+    ordering = ["-number"]
+    max_num = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).exclude(kind="version")
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnly):
+    """Runs of tasks."""
+
+    list_display = [
+        "id",
+        "task",
+        "number",
+        "operation",
+        "status",
+        "attempt",
+        "created_at",
+        "ended_at",
+        "error",
+    ]
+    list_filter = ["status", "operation"]
+    search_fields = ["task__name", "error"]
+    list_select_related = ["task"]
+    exclude = ["claim", "worker", "document"]
+    inlines = [LogInline]
+    actions = ["cancel", "approve", "discard"]
+
+    def _act(self, request: HttpRequest, runs: QuerySet[Run], act: Any) -> None:
+        for run in runs:
+            try:
+                done = act(run=run, actor=request.user)
+            except InvalidTransition as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                self.message_user(request, f"{done} is {done.status}.")
+
+    @admin.action(permissions=["operate"], description="Cancel the selected runs")
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        """Stop them."""
+        self._act(request, queryset, services.cancel_run)
+
+    @admin.action(permissions=["operate"], description="Approve the selected runs")
+    def approve(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        """Apply their saved plans."""
+        self._act(request, queryset, services.approve_run)
+
+    @admin.action(permissions=["operate"], description="Discard the selected runs")
+    def discard(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        """Refuse their plans."""
+        self._act(request, queryset, services.discard_run)
+
+
+@admin.register(TaskEvent)
+class TaskEventAdmin(ReadOnly):
+    """Events of the documented API."""
+
+    list_display = ["task", "success", "start_time", "end_time", "error"]
+    list_filter = ["success"]
+    search_fields = ["task__name", "error"]
+    list_select_related = ["task"]
+
+
+class VersionInline(ReadOnlyInline):
+    """Versions of a state; the content is nowhere to be read."""
+
+    model = StateVersion
+    fields = ["serial", "created_at", "md5", "run_id"]
+
+
+@admin.register(TerraformState)
+class TerraformStateAdmin(ReadOnly):
+    """States of the HTTP backend, and their locks."""
+
+    list_display = ["name", "domain", "serial", "lock_id", "locked_by_run", "locked_at"]
+    search_fields = ["name"]
+    inlines = [VersionInline]
