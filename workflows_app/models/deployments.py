@@ -159,7 +159,7 @@ class Deployment(Lifecycle):
         """What the runtime is to be brought to. `stream_url`: where services reach each other."""
         environment = {
             "MUSTER_WORKFLOW": self.workflow_id,
-            "MUSTER_STREAM_URL": f"{stream_url}/stream/{self.token}" if stream_url else "",
+            **self._peers(stream_url),
         }
         return Plan(
             ref=str(self.ref),
@@ -170,6 +170,15 @@ class Deployment(Lifecycle):
                 for spec in self.service_specs()
             ),
         )
+
+    def _peers(self, stream_url: str) -> dict[str, str]:
+        """Where services reach each other, by name: through the gateway, which knows who is ready."""
+        base = f"{stream_url}/stream/{self.token}"
+        return {
+            f"MUSTER_SERVICE_{spec['name'].upper().replace('-', '_')}": f"{base}/{spec['name']}"
+            for spec in self.service_specs()
+            if spec.get("port")
+        }
 
     # -- how it is ------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import sys
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-STREAM = os.environ.get("MUSTER_STREAM_URL", "")
+WORDS = os.environ.get("MUSTER_SERVICE_WORDS", "")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,7 +27,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"words": len(text.split())})
             return
         # Always http: the address comes from our own environment.
-        request = urllib.request.Request(f"{STREAM}/words/count", data=text or b" ", method="POST")  # noqa: S310
+        request = urllib.request.Request(f"{WORDS}/count", data=text or b" ", method="POST")  # noqa: S310
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
             counted = json.load(response)
         version = os.environ.get("SAMPLE_VERSION", "1")
@@ -48,5 +48,11 @@ class Handler(BaseHTTPRequestHandler):
             sys.stdout.write(f"{self.command} {self.path} {arguments[1]}\n")
 
 
+class Server(ThreadingHTTPServer):
+    """With room for many callers at once: the default queue of 5 makes the sixth wait a second."""
+
+    request_queue_size = 128
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+    Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()

@@ -1,0 +1,289 @@
+"""Runs services as Deployments of a Kubernetes cluster, with the official client."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import urllib3
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
+from kubernetes.watch.watch import iter_resp_lines
+
+from workflows_app.drivers.base import Observation, Plan, RuntimeDriver, RuntimeFault, Setting
+from workflows_app.drivers.kubernetes_objects import (
+    MANAGED_BY,
+    PLAN,
+    REF,
+    SERVICE,
+    deployment,
+    deployment_name,
+    network_service,
+    service_states,
+)
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = (3.0, 10.0)  # seconds to connect, to answer
+WATCH_SECONDS = 240  # the server ends a watch then; it is resumed where it was
+FLUSH_SECONDS = 0.3  # changes of so long are told together
+MANAGER = "muster"
+APPLY = "application/apply-patch+yaml"  # JSON is YAML
+GONE = 410
+# What repeating doesn't help: refused credentials, no such namespace, an object that is not valid.
+PERMANENT = frozenset({400, 401, 403, 404, 405, 422})
+
+_clients: dict[str, client.ApiClient] = {}
+_clients_lock = threading.Lock()
+
+
+class KubernetesRuntime(RuntimeDriver):
+    """One namespace of one cluster."""
+
+    kind = "kubernetes"
+    label = "Kubernetes"
+    watches = True
+    settings: ClassVar[tuple[Setting, ...]] = (
+        Setting("namespace", "Namespace", default="default"),
+        Setting("kubeconfig", "Kubeconfig", secret=True, help="The file's content."),
+        Setting("kubeconfig_path", "Path of a kubeconfig", help="On every machine that runs a worker."),
+        Setting("context", "Context", help="Of the kubeconfig; by default its current one."),
+        Setting("in_cluster", "In the cluster itself", kind=bool, default=False,
+                help="Use the service account of the pod that Muster runs in."),
+        Setting("route", "Where requests go", default="pod", choices=("pod", "service"),
+                help="To the pods' addresses, or to the Service's name (from inside the cluster)."),
+    )  # fmt: skip
+
+    def check(self, plan: Plan) -> list[str]:
+        return [
+            f"Service {service.name} has no image, which is what Kubernetes runs."
+            for service in plan.services
+            if not service.image
+        ]
+
+    def apply(self, plan: Plan) -> None:
+        namespace = self._settings["namespace"]
+        apps, core = client.AppsV1Api(self._client()), client.CoreV1Api(self._client())
+        options: dict[str, Any] = {"field_manager": MANAGER, "force": True, "_content_type": APPLY}
+        for service in plan.services:
+            if service.port is not None:
+                body = network_service(plan, service)
+                self._call(core.patch_namespaced_service, service.id, namespace, body, **options)
+            body = deployment(plan, service)
+            self._call(apps.patch_namespaced_deployment, body["metadata"]["name"], namespace, body, **options)
+        self._delete_others(
+            plan.ref,
+            {deployment_name(plan.ref, service.id) for service in plan.services},
+            {service.id for service in plan.services if service.port is not None},
+        )
+
+    def remove(self, ref: str) -> None:
+        self._delete_others(ref, set(), set())
+
+    def _delete_others(self, ref: str, deployments: set[str], services: set[str]) -> None:
+        namespace = self._settings["namespace"]
+        apps, core = client.AppsV1Api(self._client()), client.CoreV1Api(self._client())
+        for name in self._names(core.list_namespaced_service, ref) - services:
+            self._delete(core.delete_namespaced_service, name, namespace)
+        for name in self._names(apps.list_namespaced_deployment, ref) - deployments:
+            # Foreground: it stays to be seen until its pods have gone.
+            self._delete(apps.delete_namespaced_deployment, name, namespace, propagation_policy="Foreground")
+
+    def _names(self, list_: Callable[..., Any], ref: str) -> set[str]:
+        return {each["metadata"]["name"] for each in self._list(list_, ref)}
+
+    def _delete(self, delete: Callable[..., Any], name: str, namespace: str, **options: Any) -> None:
+        try:
+            delete(name, namespace, _preload_content=False, _request_timeout=TIMEOUT, **options)
+        except ApiException as error:
+            if error.status != 404:
+                raise _fault(error) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from None
+
+    def observe(self, ref: str) -> Observation:
+        apps, core = client.AppsV1Api(self._client()), client.CoreV1Api(self._client())
+        deployments = self._list(apps.list_namespaced_deployment, ref)
+        pods = self._list(core.list_namespaced_pod, ref)
+        replica_sets = self._list(apps.list_namespaced_replica_set, ref) if deployments else []
+        leftovers = not deployments and bool(self._list(core.list_namespaced_service, ref))
+        plans = {each["metadata"].get("annotations", {}).get(PLAN, "") for each in deployments}
+        states = service_states(deployments, replica_sets, pods, self._settings["route"])
+        return Observation(plans.pop() if len(plans) == 1 else "", states, leftovers)
+
+    def logs(self, ref: str, service: str, replica: str, lines: int) -> str:
+        core = client.CoreV1Api(self._client())
+        known = {
+            pod["metadata"]["name"]
+            for pod in self._list(core.list_namespaced_pod, ref)
+            if pod["metadata"]["labels"].get(SERVICE) == service
+        }
+        if replica not in known:
+            raise RuntimeFault(f"There is no pod {replica[:100]!r} of this service.", permanent=True)
+        namespace = self._settings["namespace"]
+        answer = self._raw(core.read_namespaced_pod_log, replica, namespace, tail_lines=lines)
+        return answer.decode("utf-8", "replace")
+
+    # -- watching -------------------------------------------------------------------------------------
+
+    def watch(self, stop: threading.Event, changed: Callable[[Sequence[str]], None]) -> None:
+        """Two watches, resumed from where they were; a listing only at first and when the server has
+        forgotten that place."""
+        api = self._client()
+        found: set[str] = set()
+        faults: list[RuntimeFault] = []
+        lists = (
+            client.AppsV1Api(api).list_namespaced_deployment,
+            client.CoreV1Api(api).list_namespaced_pod,
+        )
+        threads = [
+            threading.Thread(target=self._watch, args=(list_, stop, found, faults), daemon=True)
+            for list_ in lists
+        ]
+        for thread in threads:
+            thread.start()
+        while not stop.wait(FLUSH_SECONDS) and not faults:
+            if found:
+                refs = [found.pop() for _ in range(len(found))]
+                changed(refs)
+        if faults:
+            raise faults[0]
+
+    def _watch(
+        self, list_: Callable[..., Any], stop: threading.Event, found: set[str], faults: list[RuntimeFault]
+    ) -> None:
+        version = ""
+        try:
+            while not stop.is_set() and not faults:
+                if not version:
+                    version = self._list_all(list_, found)
+                version = self._follow(list_, version, stop, found)
+        except RuntimeFault as fault:
+            faults.append(fault)
+        except Exception as error:
+            log.exception("A watch of %s failed.", self.name)
+            faults.append(RuntimeFault(f"The watch failed: {type(error).__name__}."))
+
+    def _list_all(self, list_: Callable[..., Any], found: set[str]) -> str:
+        """Everything of ours counts as changed; return from where to watch."""
+        selector = ",".join(f"{name}={value}" for name, value in MANAGED_BY.items())
+        answer = json.loads(self._raw(list_, self._settings["namespace"], label_selector=selector))
+        found.update(_ref(each) for each in answer["items"])
+        return answer["metadata"]["resourceVersion"]
+
+    def _follow(self, list_: Callable[..., Any], version: str, stop: threading.Event, found: set[str]) -> str:
+        """One watch to its end; return from where to go on, "" where the server has forgotten that."""
+        selector = ",".join(f"{name}={value}" for name, value in MANAGED_BY.items())
+        try:
+            response = list_(
+                self._settings["namespace"],
+                label_selector=selector,
+                watch=True,
+                allow_watch_bookmarks=True,
+                resource_version=version,
+                timeout_seconds=WATCH_SECONDS,
+                _preload_content=False,
+                _request_timeout=(TIMEOUT[0], WATCH_SECONDS + 30.0),
+            )
+        except ApiException as error:
+            if error.status == GONE:
+                return ""
+            raise _fault(error) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from None
+        try:
+            for line in iter_resp_lines(response):
+                if stop.is_set():
+                    break
+                event = json.loads(line) if line.strip() else None
+                if event is None:
+                    continue
+                if event["type"] == "ERROR":
+                    if event["object"].get("code") == GONE:
+                        return ""
+                    raise RuntimeFault(event["object"].get("message", "The watch ended."))
+                version = event["object"]["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    found.add(_ref(event["object"]))
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            # Cut in the middle: what was seen is not seen again.
+            log.debug("A watch of %s broke: %s", self.name, error)
+        finally:
+            response.release_conn()
+        return version
+
+    # -- calls ----------------------------------------------------------------------------------------
+
+    def _list(self, list_: Callable[..., Any], ref: str) -> list[dict[str, Any]]:
+        answer = self._call(list_, self._settings["namespace"], label_selector=f"{REF}={ref}")
+        items: list[dict[str, Any]] = answer["items"]
+        return items
+
+    def _call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return json.loads(self._raw(function, *args, **options))
+
+    def _raw(self, function: Callable[..., Any], *args: Any, **options: Any) -> bytes:
+        """The answer's bytes. Raises RuntimeFault with Kubernetes' own words."""
+        try:
+            response = function(*args, _preload_content=False, _request_timeout=TIMEOUT, **options)
+            data: bytes = response.data
+        except ApiException as error:
+            raise _fault(error) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from None
+        return data
+
+    def _client(self) -> client.ApiClient:
+        """A client for these credentials, made once in this process. Raises RuntimeFault."""
+        path = self._settings["kubeconfig_path"]
+        stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else 0
+        values = json.dumps([self._settings, self._secrets, stamp], sort_keys=True)
+        key = hashlib.sha256(values.encode()).hexdigest()
+        with _clients_lock:
+            if key not in _clients:
+                _clients[key] = self._connect()
+            return _clients[key]
+
+    def _connect(self) -> client.ApiClient:
+        settings = client.Configuration()
+        context = self._settings["context"] or None
+        try:
+            if self._settings["in_cluster"]:
+                config.load_incluster_config(client_configuration=settings)
+            elif self._secrets.get("kubeconfig"):
+                values = yaml.safe_load(self._secrets["kubeconfig"])
+                config.load_kube_config_from_dict(values, context=context, client_configuration=settings)
+            else:
+                path = self._settings["kubeconfig_path"] or None
+                config.load_kube_config(path, context=context, client_configuration=settings)
+        except (ConfigException, yaml.YAMLError, TypeError, OSError, KeyError, ValueError) as error:
+            # Not its text: that may quote the kubeconfig, which holds keys.
+            words = f"The credentials of this cluster can't be used ({type(error).__name__})."
+            raise RuntimeFault(words, permanent=True) from None
+        settings.retries = False
+        return client.ApiClient(settings)
+
+
+def _ref(each: dict[str, Any]) -> str:
+    return each["metadata"].get("labels", {}).get(REF, "")
+
+
+def _fault(error: ApiException) -> RuntimeFault:
+    """Kubernetes' message, which stands in the answer's body."""
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (TypeError, ValueError, KeyError):
+        message = error.reason or "no reason given"
+    return RuntimeFault(f"Kubernetes refuses: {message}", permanent=error.status in PERMANENT)
+
+
+def _unreachable(error: Exception) -> RuntimeFault:
+    cause = getattr(error, "reason", None) or error
+    return RuntimeFault(f"Kubernetes does not answer: {type(cause).__name__}.")

@@ -1,0 +1,346 @@
+"""From a plan to Kubernetes objects, and from what the API server says to the states of services. Pure.
+
+Works on plain JSON: the client's models refuse answers of servers that are not quite of their version.
+Sources of each field: contracts, workflows 12.5 and RUNTIMES 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from workflows_app.drivers.base import Plan, Probe, Reason, ReplicaState, Rollout, ServicePlan, ServiceState
+
+REF, SERVICE = "muster.local/ref", "muster.local/service"
+PLAN, RESTARTS = "muster.local/plan", "muster.local/restarts"
+MANAGED_BY = {"app.kubernetes.io/managed-by": "muster"}
+REVISION = "deployment.kubernetes.io/revision"
+TEMPLATE_HASH = "pod-template-hash"
+ROLLING = frozenset({"NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated"})
+
+Json = Mapping[str, Any]
+
+
+# -- what shall run -----------------------------------------------------------------------------------
+
+
+def deployment_name(ref: str, service: str) -> str:
+    """The Deployment of a service."""
+    return f"depl-{service}-{ref}"
+
+
+def deployment(plan: Plan, service: ServicePlan) -> dict[str, Any]:
+    """The Deployment as server-side apply takes it: the fields that are ours, and no others."""
+    selector = {REF: plan.ref, SERVICE: service.id}
+    labels = {**MANAGED_BY, "app.kubernetes.io/name": service.name, **selector}
+    annotations = dict(service.annotations)
+    if service.restarts:
+        annotations[RESTARTS] = str(service.restarts)
+    strategy: dict[str, Any] = {"type": "Recreate"}
+    if service.strategy.kind == "rolling":
+        rolling = {"maxSurge": service.strategy.max_surge, "maxUnavailable": service.strategy.max_unavailable}
+        if all(str(value).strip("%") == "0" for value in rolling.values()):
+            rolling["maxUnavailable"] = 1  # both 0 would never move; the API server refuses it
+        strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": deployment_name(plan.ref, service.id),
+            "labels": labels,
+            "annotations": {PLAN: plan.digest()},
+        },
+        "spec": {
+            "replicas": service.replicas,
+            "selector": {"matchLabels": selector},
+            "strategy": strategy,
+            "minReadySeconds": round(service.min_ready_seconds),
+            "progressDeadlineSeconds": round(service.progress_deadline_seconds),
+            "revisionHistoryLimit": 2,
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": _pod_spec(plan, service),
+            },
+        },
+    }
+
+
+def _pod_spec(plan: Plan, service: ServicePlan) -> dict[str, Any]:
+    drains = service.port is not None and service.drain_seconds > 0
+    container: dict[str, Any] = {
+        "name": service.name,
+        "image": service.image,
+        "env": [{"name": name, "value": value} for name, value in _environment(plan, service).items()],
+    }
+    if service.command:
+        container["command"] = list(service.command)
+    if service.args:
+        container["args"] = list(service.args)
+    if service.port is not None:
+        container["ports"] = [{"containerPort": service.port, "protocol": "TCP"}]
+    limits = {}
+    if service.cpu is not None:
+        limits["cpu"] = f"{round(service.cpu * 1000)}m"
+    if service.memory is not None:
+        limits["memory"] = str(service.memory)
+    if limits:
+        container["resources"] = {"limits": limits, "requests": limits}
+    if service.probe is not None:
+        container["readinessProbe"] = _probe(service.probe, service.port)
+    if drains:
+        # The pod leaves the routes when it is asked to end; requests under way get this long. An image
+        # without `sleep` only leaves an event.
+        wait = ["sleep", str(round(service.drain_seconds))]
+        container["lifecycle"] = {"preStop": {"exec": {"command": wait}}}
+    return {
+        "containers": [container],
+        "terminationGracePeriodSeconds": round(
+            service.stop_seconds + (service.drain_seconds if drains else 0)
+        ),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+    }
+
+
+def _environment(plan: Plan, service: ServicePlan) -> dict[str, str]:
+    """The service's own, where it listens, and its peers under their names in the cluster."""
+    values = {"HOST": "0.0.0.0", "PORT": str(service.port)} if service.port is not None else {}  # noqa: S104
+    peers = {
+        f"MUSTER_SERVICE_{peer.name.upper().replace('-', '_')}": f"http://{peer.id}:{peer.port}"
+        for peer in plan.services
+        if peer.port is not None
+    }
+    return {**values, **service.environment, **peers}
+
+
+def _probe(probe: Probe, port: int | None) -> dict[str, Any]:
+    """Kubernetes counts in whole seconds, from 1."""
+    where = probe.port or port
+    action = (
+        {"httpGet": {"path": probe.path, "port": where, "scheme": "HTTP"}}
+        if probe.kind == "http"
+        else {"tcpSocket": {"port": where}}
+    )
+    return {
+        **action,
+        "initialDelaySeconds": round(probe.initial_delay_seconds),
+        "periodSeconds": max(1, round(probe.period_seconds)),
+        "timeoutSeconds": max(1, round(probe.timeout_seconds)),
+        "successThreshold": probe.success_threshold,
+        "failureThreshold": probe.failure_threshold,
+    }
+
+
+def network_service(plan: Plan, service: ServicePlan) -> dict[str, Any]:
+    """The Service by which others in the cluster reach it."""
+    selector = {REF: plan.ref, SERVICE: service.id}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": service.id, "labels": {**MANAGED_BY, **selector}},
+        "spec": {
+            "selector": selector,
+            "ports": [{"port": service.port, "targetPort": service.port, "protocol": "TCP"}],
+        },
+    }
+
+
+# -- what does run ------------------------------------------------------------------------------------
+
+
+def service_states(
+    deployments: Iterable[Json], replica_sets: Sequence[Json], pods: Sequence[Json], route: str = "pod"
+) -> tuple[ServiceState, ...]:
+    """Every Deployment with its pods; pods whose Deployment is gone already, as services of which none is
+    asked for. `route`: "pod" sends requests to the pods' own addresses, "service" to the Service's."""
+    now = datetime.now(UTC)
+    left: dict[str, list[Json]] = {}
+    for pod in pods:
+        left.setdefault(pod["metadata"].get("labels", {}).get(SERVICE, ""), []).append(pod)
+    states = []
+    for each in deployments:
+        key = each["metadata"]["labels"][SERVICE]
+        states.append(_service_state(each, replica_sets, left.pop(key, []), route, now))
+    for key, orphans in left.items():
+        replicas = tuple(replica_state(pod, "", 0, "", now) for pod in orphans)
+        states.append(ServiceState(key, 0, 0, Rollout.IN_PROGRESS, Reason.ROLLING_OUT, replicas=replicas))
+    return tuple(states)
+
+
+def _service_state(
+    each: Json, replica_sets: Sequence[Json], pods: Sequence[Json], route: str, now: datetime
+) -> ServiceState:
+    spec, status = each["spec"], each.get("status", {})
+    rollout, reason, message = rollout_of(each)
+    least = spec.get("minReadySeconds", 0)
+    newest = newest_hash(each, replica_sets)
+    address = _service_address(each) if route == "service" else ""
+    ordered = sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+    return ServiceState(
+        id=each["metadata"]["labels"][SERVICE],
+        desired=spec.get("replicas", 1),
+        actual=status.get("availableReplicas", 0),
+        rollout=rollout,
+        reason=reason,
+        message=message,
+        updated=status.get("updatedReplicas", 0),
+        total=status.get("replicas", 0),
+        replicas=tuple(replica_state(pod, newest, least, address, now) for pod in ordered),
+    )
+
+
+def rollout_of(each: Json) -> tuple[Rollout, Reason, str]:
+    """rolloutStatus, rolloutStatusReason and Kubernetes' message (contracts, workflows 12.5).
+
+    Generations first: right after a change the conditions still speak of what was before.
+    """
+    status = each.get("status", {})
+    if each["metadata"].get("generation", 0) > status.get("observedGeneration", 0):
+        return Rollout.IN_PROGRESS, Reason.ROLLING_OUT, ""
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    progressing = conditions.get("Progressing", {})
+    failure = conditions.get("ReplicaFailure", {})
+    words = progressing.get("message", "")
+    word = progressing.get("reason", "")
+    if word == "NewReplicaSetAvailable":
+        return Rollout.COMPLETE, Reason.NONE, ""
+    if failure.get("status") == "True" and (word == "ProgressDeadlineExceeded" or not status.get("replicas")):
+        return Rollout.FAILED, Reason.REPLICA_FAILURE, failure.get("message", "")
+    if word in {"ProgressDeadlineExceeded", "ReplicaSetCreateError"}:
+        return (
+            Rollout.FAILED,
+            Reason.DEADLINE if word != "ReplicaSetCreateError" else Reason.REPLICA_FAILURE,
+            words,
+        )
+    if word == "DeploymentPaused":
+        return Rollout.IN_PROGRESS, Reason.PAUSED, words
+    if not progressing and _all_there(each):
+        return Rollout.COMPLETE, Reason.NONE, ""
+    message = failure.get("message", "") if failure.get("status") == "True" else ""
+    return Rollout.IN_PROGRESS, Reason.ROLLING_OUT, message
+
+
+def _all_there(each: Json) -> bool:
+    """The controller's own completion, for Deployments without a deadline and so without Progressing."""
+    status, want = each.get("status", {}), each["spec"].get("replicas", 1)
+    counts = {status.get(name, 0) for name in ("updatedReplicas", "replicas", "availableReplicas")}
+    return counts == {want}
+
+
+def newest_hash(each: Json, replica_sets: Sequence[Json]) -> str:
+    """Hash of the Deployment's newest ReplicaSet; "" while there is none of its present template."""
+    metadata = each["metadata"]
+    if metadata.get("generation", 0) > each.get("status", {}).get("observedGeneration", 0):
+        return ""
+    revision = metadata.get("annotations", {}).get(REVISION)
+    for replica_set in replica_sets:
+        owners = {owner.get("uid") for owner in replica_set["metadata"].get("ownerReferences", [])}
+        same = replica_set["metadata"].get("annotations", {}).get(REVISION) == revision
+        if metadata.get("uid") in owners and same:
+            return replica_set["metadata"].get("labels", {}).get(TEMPLATE_HASH, "")
+    return ""
+
+
+def replica_state(pod: Json, newest: str, least: float, address: str, now: datetime) -> ReplicaState:
+    """One pod. `least`: minReadySeconds; `address`: where requests go instead of to the pod itself."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    state, message = pod_status(pod)
+    ready_condition = _condition(pod, "Ready")
+    terminating = bool(metadata.get("deletionTimestamp"))
+    ready = ready_condition.get("status") == "True" and not terminating
+    since = _time(ready_condition.get("lastTransitionTime"))
+    available = ready and (least <= 0 or (since is not None and now - since >= timedelta(seconds=least)))
+    return ReplicaState(
+        name=metadata["name"],
+        state=state,
+        message=message,
+        ready=ready,
+        available=available,
+        at_latest=bool(newest) and metadata.get("labels", {}).get(TEMPLATE_HASH) == newest,
+        created_at=_time(metadata["creationTimestamp"]) or now,
+        started_at=_time(status.get("startTime")),
+        address=(address or _pod_address(pod)) if ready else "",
+        restarts=sum(each.get("restartCount", 0) for each in status.get("containerStatuses", [])),
+    )
+
+
+def pod_status(pod: Json) -> tuple[str, str]:
+    """Kubectl's STATUS column, and beside it Unschedulable, with the message of the same source."""
+    status = pod.get("status", {})
+    if pod["metadata"].get("deletionTimestamp"):
+        return ("Unknown" if status.get("reason") == "NodeLost" else "Terminating"), ""
+    if status.get("reason"):
+        return status["reason"], status.get("message", "")
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return scheduled.get("reason") or "Pending", scheduled.get("message", "")
+    return _init_status(pod) or _container_status(pod) or (status.get("phase", "Pending"), "")
+
+
+def _init_status(pod: Json) -> tuple[str, str] | None:
+    """While an init container is not done."""
+    statuses = pod.get("status", {}).get("initContainerStatuses", [])
+    for place, each in enumerate(statuses):
+        state = each.get("state", {})
+        ended, waiting = state.get("terminated"), state.get("waiting")
+        if ended is not None:
+            if ended.get("exitCode") == 0:
+                continue
+            return f"Init:{_ending(ended)}", ended.get("message", "")
+        if waiting is not None and waiting.get("reason") not in (None, "", "PodInitializing"):
+            return f"Init:{waiting['reason']}", waiting.get("message", "")
+        return f"Init:{place}/{len(statuses)}", ""
+    return None
+
+
+def _container_status(pod: Json) -> tuple[str, str] | None:
+    """The first container that waits or has ended decides; one that runs on makes Completed less final."""
+    found, running = None, False
+    for each in reversed(pod.get("status", {}).get("containerStatuses", [])):
+        state = each.get("state", {})
+        waiting, ended = state.get("waiting"), state.get("terminated")
+        if waiting and waiting.get("reason"):
+            found = waiting["reason"], waiting.get("message", "")
+        elif ended is not None:
+            found = _ending(ended), ended.get("message", "")
+        elif each.get("ready") and state.get("running") is not None:
+            running = True
+    if found and found[0] == "Completed" and running:
+        ready = _condition(pod, "Ready").get("status") == "True"
+        return ("Running" if ready else "NotReady"), ""
+    return found
+
+
+def _ending(ended: Json) -> str:
+    if ended.get("reason"):
+        return str(ended["reason"])
+    return f"Signal:{ended['signal']}" if ended.get("signal") else f"ExitCode:{ended.get('exitCode', 0)}"
+
+
+def _condition(pod: Json, kind: str) -> Json:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == kind), {})
+
+
+def _pod_address(pod: Json) -> str:
+    address = pod.get("status", {}).get("podIP", "")
+    ports = [
+        port["containerPort"]
+        for container in pod["spec"].get("containers", [])
+        for port in container.get("ports", [])
+    ]
+    if not address or not ports:
+        return ""
+    return f"http://[{address}]:{ports[0]}" if ":" in address else f"http://{address}:{ports[0]}"
+
+
+def _service_address(each: Json) -> str:
+    containers = each["spec"]["template"]["spec"].get("containers", [])
+    ports = [port["containerPort"] for container in containers for port in container.get("ports", [])]
+    metadata = each["metadata"]
+    return f"http://{metadata['labels'][SERVICE]}.{metadata['namespace']}:{ports[0]}" if ports else ""
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
