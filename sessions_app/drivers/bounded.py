@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 BREAKER_FAILURES = 3  # in a row, before a BMC is left alone for a while
 BREAKER_SECONDS = 5.0  # the first pause; each further failure doubles it
 BREAKER_SECONDS_MOST = 60.0
-PATIENCE_SECONDS = 1.0  # after this a waiting action lends its place to others
+PATIENCE_SECONDS = 0.5  # after this a waiting action lends its place to others
 LATE_SECONDS = 0.1  # a timer that fires later than this tells of an overloaded process
 IN_FLIGHT = 128  # enough for 2,500 requests a second at 50 ms each, few enough for their TLS handshakes
 SILENT = frozenset({Reason.UNREACHABLE, Reason.TIMED_OUT})
@@ -159,6 +159,8 @@ class BoundedDriver(PowerDriver):
     def __init__(self, *, in_flight: int = IN_FLIGHT) -> None:
         """Must be created inside the event loop that it will serve. `in_flight`: actions at work at once."""
         self._places = Places(in_flight)
+        # BMCs that were silent last time queue among themselves, not in front of those that answer.
+        self._suspects = Places(max(1, in_flight // 2))
         self._channels: BoundedCache[str, Channel] = BoundedCache(50_000)
 
     @abstractmethod
@@ -227,7 +229,8 @@ class BoundedDriver(PowerDriver):
         async with asyncio.timeout(remaining):
             await channel.lock.acquire()
             try:
-                return await self._places.take()
+                places = self._suspects if channel.breaker.failures else self._places
+                return await places.take()
             except BaseException:
                 channel.lock.release()
                 raise
