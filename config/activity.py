@@ -24,7 +24,8 @@ AREAS = {
     "background_task": "Background tasks",
     "account": "Accounts",
 }
-DELTAS = "node_phases"  # several a second while a session runs: for maps, not for people
+# Several a second while something runs: for maps and logs that follow, not for people who read.
+NOISE = ("node_phases", "task_run_output")
 PERSONAL = ("background_task", "account")
 PER_PAGE = 50
 
@@ -40,12 +41,34 @@ PHRASES: dict[str, tuple[str, str, str]] = {
     "bmc_registered": ("○", "slate", "was registered"),
     "key_issued": ("○", "slate", "was issued"),
     "key_revoked": ("–", "grey", "was revoked"),
+    "task_created": ("○", "slate", "was created"),
+    "task_updated": ("○", "slate", "was changed"),
+    "task_deleted": ("–", "grey", "was deleted"),
+    "task_enabled": ("○", "slate", "was enabled"),
+    "task_disabled": ("–", "grey", "was disabled"),
+    "task_run_queued": ("○", "slate", "has a run queued"),
+    "task_run_planning": ("◐", "blue", "plans"),
+    "task_run_unconfirmed": ("▲", "amber", "waits for approval"),
+    "task_run_applying": ("◐", "blue", "applies its plan"),
+    "task_run_succeeded": ("●", "green", "ran well"),
+    "task_run_failed": ("✕", "red", "failed"),
+    "task_run_cancelled": ("–", "grey", "had a run cancelled"),
+    "task_run_discarded": ("–", "grey", "had a plan discarded"),
+    "task_health": ("▲", "amber", "changed its health"),
+    "workflow_created": ("○", "slate", "was described"),
+    "workflow_updated": ("○", "slate", "was changed"),
+    "workflow_rollout": ("◐", "blue", "is being rolled out"),
+    "workflow_publishing": ("◐", "blue", "is being published"),
+    "workflow_published": ("●", "green", "is published"),
+    "workflow_failed": ("✕", "red", "could not be published"),
+    "workflow_unpublishing": ("◐", "blue", "is being unpublished"),
+    "workflow_unpublished": ("–", "grey", "is unpublished"),
     "bgtask_updated": ("◐", "blue", "goes on"),
     "bgtask_done": ("●", "green", "is done"),
     "bgtask_failed": ("✕", "red", "failed"),
     "bgtask_cancelled": ("–", "grey", "was cancelled"),
 }
-LINKS = {"session": "/sessions/{id}/", "task": "/tasks/{name}/", "workflow": "/workflows/{id}/"}
+LINKS = {"session": "/sessions/{id}/", "task": "/tasks/{id}/", "workflow": "/workflows/{id}/"}
 TASK_LOOKS = {
     BackgroundTaskStatus.STARTED: ("◐", "blue"),
     BackgroundTaskStatus.DONE: ("●", "green"),
@@ -69,7 +92,7 @@ class Entry:
         pattern = LINKS.get(self.event.area, "")
         if not self.event.subject_id:
             return ""
-        return pattern.format(id=self.event.subject_id, name=self.event.subject_name)
+        return pattern.format(id=self.event.subject_id)
 
 
 def entry(event: LifecycleEvent) -> Entry:
@@ -84,7 +107,7 @@ def entry(event: LifecycleEvent) -> Entry:
 
 def events_for(user: User) -> QuerySet[LifecycleEvent]:
     """What `user` may read of, newest first: his domain's; personal areas his own, or all as its admin."""
-    events = LifecycleEvent.objects.exclude(name=DELTAS).order_by("-number")
+    events = LifecycleEvent.objects.exclude(name__in=NOISE).order_by("-number")
     if user.is_superadmin:
         return events
     events = events.filter(domain=user.domain.name if user.domain else "")

@@ -21,7 +21,7 @@ BAR = 1000  # units of a bar's whole width
 def when(at: datetime | None, shape: str = "full", otherwise: str = "–") -> SafeString:
     """A `<time>` in UTC, which times.js rewrites. Shapes: full, clock, ago."""
     if at is None:
-        return format_html('<span class="muted">{}</span>', otherwise)
+        return format_html('<span class="muted none">{}</span>', otherwise)
     text = {"clock": f"{at:%H:%M:%S}", "ago": ago(at)}.get(shape, f"{at:%Y-%m-%d %H:%M:%S}")
     return format_html(
         '<time datetime="{}" data-shape="{}" title="{} UTC">{}</time>',
@@ -118,5 +118,27 @@ def bar(parts: Iterable[tuple[int, str]], label: str, thin: bool = False) -> Saf
         " thin" if thin else "",
         max(BAR, round(place)),
         label,
+        inner,
+    )
+
+
+@register.simple_tag
+def spark(hours: list[tuple[int, int]], label: str) -> SafeString:
+    """A sparkline of (good, bad) counts by hour, oldest first, as SVG."""
+    most = max((good + bad for good, bad in hours), default=0)
+    rects = []
+    for place, (good, bad) in enumerate(hours):
+        tall = 30 * (good + bad) / most if most else 0
+        red = tall * bad / (good + bad) if good + bad else 0
+        rects.append(("green", place * 10, f"{32 - tall:.1f}", f"{tall - red:.1f}"))
+        rects.append(("red", place * 10, f"{32 - red:.1f}", f"{red:.1f}"))
+        rects.append(("slate", place * 10, "32", "1"))
+    inner = format_html_join("", '<rect class="tone-{}" x="{}" y="{}" width="8" height="{}"></rect>', rects)
+    said = f"{label}: {sum(good for good, _ in hours)} good, {sum(bad for _, bad in hours)} failed"
+    return format_html(
+        '<svg class="spark" viewBox="0 0 {} 34" preserveAspectRatio="none" role="img" aria-label="{}">'
+        "{}</svg>",
+        len(hours) * 10,
+        said,
         inner,
     )

@@ -10,7 +10,13 @@ from django.shortcuts import render
 from accounts_app.permissions import page_needs
 from accounts_app.states import Verb
 from config import activity
+from events_app.services import seen_within
 from sessions_app import selectors as sessions
+from sessions_app.selectors import Attention
+from tasks_app import selectors as tasks
+from workflows_app import selectors as workflows
+
+SEEN_WITHIN = 60.0  # seconds; they note themselves every 2 s, and a busy machine may be late
 
 
 def attention_counts(user: Any) -> dict[str, int]:
@@ -18,7 +24,26 @@ def attention_counts(user: Any) -> dict[str, int]:
     return {
         "sessions": sessions.sessions_needing_attention(user).count(),
         "nodes": sessions.failed_nodes(user).count(),
+        "tasks": tasks.needing_attention(user),
+        "workflows": workflows.counts(user)["ill"],
     }
+
+
+def attention(user: Any) -> list[Any]:
+    """What needs a person, over all areas, worst first."""
+    found = [*sessions.attention(user), *tasks.attention(user), *workflows.attention(user)]
+    rank = {"red": 0, "amber": 1}
+    return _missing_parts() + sorted(found, key=lambda line: rank.get(line.look[1], 2))
+
+
+def _missing_parts() -> list[Attention]:
+    """Parts of the service that nobody has seen at work lately."""
+    missing = [name for name in ("worker", "beat") if not seen_within(name, SEEN_WITHIN)]
+    if not missing:
+        return []
+    names = "Nothing that is asked for is done before it is back; /readyz tells more."
+    what = f"No {' and no '.join(missing)} at work"
+    return [Attention(("✕", "red"), what, names, "/readyz", "Status")]
 
 
 @page_needs(Verb.READ)
@@ -27,9 +52,12 @@ def overview(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     recent = sessions.sessions_with_counts(user).order_by("-created_at")[:6]
     context = {
-        "attention": sessions.attention(user),
+        "attention": attention(user),
         "session_counts": sessions.counts_by_status(user),
         "node_counts": sessions.node_counts(user),
+        "task_counts": tasks.counts(user),
+        "runs_by_hour": tasks.runs_by_hour(user),
+        "workflow_counts": workflows.counts(user),
         "recent_events": activity.recent(user, most=14),
         "recent_sessions": [sessions.session_row(session) for session in recent],
     }

@@ -6,11 +6,22 @@ from django.urls import URLPattern, URLResolver, path
 
 from workflows_app import api as own
 from workflows_app import runtime_api as runtime
+from workflows_app import views
 
 ACTION = "api/v1/runtime/workflow/<str:workflow_id>/action"
 DETAIL: dict[str, Any] = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 
-pages: list[URLPattern | URLResolver] = []
+pages: list[URLPattern | URLResolver] = [
+    path("workflows/", views.workflow_list, name="workflow-list"),
+    path("workflows/<str:workflow_id>/", views.workflow_detail, name="workflow-detail"),
+    path("workflows/<str:workflow_id>/publish", views.workflow_publish, name="workflow-publish-page"),
+    path("workflows/<str:workflow_id>/unpublish", views.workflow_unpublish, name="workflow-unpublish-page"),
+    path("workflows/<str:workflow_id>/scale", views.workflow_scale, name="workflow-scale-page"),
+    path("workflows/<str:workflow_id>/rollback", views.workflow_rollback, name="workflow-rollback-page"),
+    path(
+        "workflows/<str:workflow_id>/logs/<str:service>/<str:replica>", views.replica_log, name="replica-log"
+    ),
+]
 api: list[URLPattern | URLResolver] = [
     path(f"{ACTION}/status", runtime.StatusView.as_view(), name="workflow-status"),
     path(f"{ACTION}/publish", runtime.PublishView.as_view(), name="workflow-publish"),

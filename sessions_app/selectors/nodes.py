@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -30,6 +31,30 @@ class PhaseStep:
     took: timedelta | None
 
 
+@dataclass
+class NodeRow:
+    """A node of a session as its list shows it."""
+
+    node: Node
+    steps: list[PhaseStep]
+
+    @property
+    def doing(self) -> str:
+        """What it is at now."""
+        return next((step.doing for step in self.steps if step.doing), "")
+
+    @property
+    def message(self) -> str:
+        """What is wrong with it."""
+        return next((step.row.error for step in self.steps if step.row.error), "")
+
+    @property
+    def since(self) -> datetime | None:
+        """When something changed last."""
+        times = [step.row.stopped_at or step.row.step_at or step.row.started_at for step in self.steps]
+        return max((at for at in times if at), default=None)
+
+
 def node_in_session(session: BootSession, name: str) -> tuple[Node, list[PhaseStep]] | None:
     """A node of the session with its phases; None where it has none of that name."""
     rows = list(
@@ -50,6 +75,30 @@ def phase_step(row: NodePhase) -> PhaseStep:
         took = (row.stopped_at or timezone.now()) - row.started_at
     doing = Step(row.step).label if row.step else ""
     return PhaseStep(row, CATEGORY_LOOKS[row.category], Category(row.category).label, doing, took)
+
+
+def node_ids(session: BootSession, category: str, words: str) -> QuerySet[Any, Any]:
+    """Ids of the session's nodes that stand in `category` in some phase and whose name holds `words`."""
+    rows = NodePhase.objects.of_session(session.pk)
+    if category:
+        rows = rows.filter(category=category)
+    if words:
+        rows = rows.filter(node__name__icontains=words)
+    return rows.order_by("node_id").values_list("node_id", flat=True).distinct()
+
+
+def nodes_with_steps(session: BootSession, ids: list[int]) -> list[NodeRow]:
+    """These nodes with their phases, in natural order."""
+    found: dict[int, NodeRow] = {}
+    rows = (
+        NodePhase.objects.of_session(session.pk)
+        .filter(node_id__in=ids)
+        .select_related("node", "phase")
+        .order_by("phase__position")
+    )
+    for row in rows:
+        found.setdefault(row.node_id, NodeRow(row.node, [])).steps.append(phase_step(row))
+    return sorted(found.values(), key=lambda row: natural(row.node.name))
 
 
 def _slowest(session: BootSession, most: int = 40) -> list[tuple[Node, list[PhaseStep]]]:

@@ -21,7 +21,7 @@ from events_app.models import InvalidTransition, LifecycleEvent
 from sessions_app import selectors, services
 from sessions_app.confirming import Confirmation, digest_of
 from sessions_app.forms import SessionFilter
-from sessions_app.models import BootSession, NodePhase
+from sessions_app.models import BootSession
 from sessions_app.states import CATEGORY_LOOKS, Category, Operation, SessionStatus
 
 PER_PAGE = 50
@@ -126,22 +126,15 @@ def _tab(request: HttpRequest, session: BootSession, tab: str) -> dict[str, Any]
 
 
 def _nodes_tab(request: HttpRequest, session: BootSession) -> dict[str, Any]:
-    """Node phases that are filtered by category, newest change first."""
-    rows = NodePhase.objects.of_session(session.pk).select_related("node", "phase__boot_set")
+    """The session's nodes with their phases, filtered by category and name."""
     category = request.GET.get("category", "")
-    if category in Category.values:
-        rows = rows.filter(category=category)
-    else:
-        category = ""
+    category = category if category in Category.values else ""
     words = request.GET.get("find", "").strip()
-    if words:
-        rows = rows.filter(node__name__icontains=words)
-    page = Paginator(rows.order_by("node_id", "phase__position"), NODES_PER_PAGE).get_page(
-        request.GET.get("page")
-    )
+    ids = selectors.node_ids(session, category, words)
+    page = Paginator(ids, NODES_PER_PAGE).get_page(request.GET.get("page"))
     return {
         "page": page,
-        "steps": [selectors.phase_step(row) for row in page],
+        "nodes": selectors.nodes_with_steps(session, list(page)),
         "categories": Category.choices,
         "category": category,
         "find": words,

@@ -8,9 +8,10 @@ const PER_ROW = 32; // of nodes whose names tell no place
 /** {size, gap, height, labels: [{text, x, y}], places: [[x, y]]}; the largest cells that fit. */
 export function layOut(nodes, width) {
   const blocks = blocksOf(nodes);
-  for (const size of [18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4]) {
+  for (const size of [26, 22, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4]) {
     const plan = arrange(blocks, nodes.length, width, size);
-    if (plan && (plan.height <= TALLEST || size === 4)) return plan;
+    // A handful of nodes needs no giants.
+    if (plan && (plan.height <= (size > 18 ? TALLEST / 4 : TALLEST) || size === 4)) return plan;
   }
   return arrange(wrapped(blocks, width), nodes.length, width, 4);
 }

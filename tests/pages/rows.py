@@ -25,6 +25,8 @@ from sessions_app.models import (
     SessionTemplate,
 )
 from sessions_app.states import PHASES, Category, Operation, SessionResult, SessionStatus, Step
+from tasks_app.models import Run, RunLog, Task, Trigger
+from workflows_app.models import Deployment, Replica, Revision, Runtime, Service, Workflow
 
 PASSWORD = "a long enough one"
 FAULTS = (
@@ -243,6 +245,8 @@ def small(owner: User) -> BootSession:
     """16 nodes, one session in progress with two failures, one over."""
     nodes = make_fleet(16)
     make_template()
+    make_tasks(owner)
+    make_workflows(owner)
     make_session(nodes[2:], name="first-boot", owner=owner, age=timedelta(hours=3), over=True, owns=False)
     return make_session(nodes[2:], name="reboot-after-maintenance", owner=owner, failed=2)
 
@@ -251,6 +255,8 @@ def large(owner: User, count: int = 10_240) -> BootSession:
     """10,240 nodes, 24 sessions over, one in progress with 18 failures."""
     nodes = make_fleet(count)
     make_template()
+    make_tasks(owner, 40)
+    make_workflows(owner)
     for number in range(24):
         part = nodes[number * 256 : number * 256 + 256]
         make_session(
@@ -263,3 +269,151 @@ def large(owner: User, count: int = 10_240) -> BootSession:
             owns=False,
         )
     return make_session(nodes[2:], name="reboot-25.11", owner=owner, failed=18, through=0.55)
+
+
+# -- tasks and workflows -------------------------------------------------------------------------------
+
+
+def make_task(name: str, *, health: str = "successful", owner: User | None = None, **document: Any) -> Task:
+    """A task that exists, with a condition on services unless said otherwise."""
+    whole = {
+        "name": name,
+        "description": "Keeps the load balancer's members current",
+        "module": "./modules/members",
+        "version": "",
+        "providers": ["local"],
+        "driver": "terraform",
+        "auto_apply": True,
+        "guard_destroy": False,
+        "condition": {"services": {"names": ["api", "web"]}},
+        "module_input": {},
+        "buffer_period": {"enabled": True, "min": 5_000_000_000, "max": 20_000_000_000},
+        "variables": {},
+        **document,
+    }
+    task = Task.objects.create(
+        name=name, owner=owner, status="active", health=health, document=whole, resources=12
+    )
+    for kind, spec in whole["condition"].items():
+        Trigger.objects.create(task=task, kind=kind, spec=spec)
+    return task
+
+
+def make_run(
+    task: Task, status: str = "succeeded", *, age: timedelta = timedelta(hours=1), **fields: Any
+) -> Run:
+    """One run with output and, unless told otherwise, a plan of three changes."""
+    now = timezone.now()
+    task.last_run_number += 1
+    task.save()
+    ended = now - age + timedelta(seconds=42) if status in {"succeeded", "failed", "cancelled"} else None
+    values: dict[str, Any] = {
+        "task": task,
+        "number": task.last_run_number,
+        "status": status,
+        "trigger": {"kind": "manual", "by": "olga"},
+        "document": task.document,
+        "has_changes": True,
+        "counts": {"add": 1, "change": 1, "remove": 1},
+        "changes": [
+            {"action": "create", "address": 'local_file.member["api-3"]', "before": None,
+             "after": {"content": "10.0.3.7:8080", "file_permission": "0644"}},
+            {"action": "update", "address": 'local_file.member["api-1"]',
+             "before": {"content": "10.0.3.5:8080"}, "after": {"content": "10.0.3.5:8443"}},
+            {"action": "delete", "address": 'local_file.member["web-9"]',
+             "before": {"content": "10.0.4.9:80"}, "after": None, "reason": "no longer in the configuration"},
+        ],
+        "error": "Error: connection refused" if status == "failed" else "",
+        "created_at": now - age,
+        "started_at": now - age + timedelta(seconds=1),
+        "ended_at": ended,
+        **fields,
+    }  # fmt: skip
+    run = Run.objects.create(**values)
+    texts = [
+        "Initializing provider plugins...",
+        "Success! The configuration is valid.",
+        'local_file.member["api-1"]: Refreshing state...',
+        "Plan: 1 to add, 1 to change, 1 to destroy.",
+    ]
+    RunLog.objects.bulk_create(
+        RunLog(run=run, number=number, at=now - age + timedelta(seconds=number), phase="plan", text=text)
+        for number, text in enumerate(texts, start=1)
+    )
+    Run.objects.filter(pk=run.pk).update(lines=len(texts))
+    run.refresh_from_db()
+    return run
+
+
+def make_tasks(owner: User, count: int = 6) -> list[Task]:
+    """Tasks of all kinds, with runs of all kinds."""
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
+        ("load-balancer", "successful", {}),
+        ("dns-records", "errored", {"condition": {"consul_kv": {"path": "dns/", "recurse": True}}}),
+        ("firewall", "critical", {"auto_apply": False}),
+        ("nightly-snapshots", "successful", {"condition": {"schedule": {"cron": "30 2 * * *"}}}),
+        ("storage-after-boot", "unknown", {"condition": {"session": {"states": ["succeeded"]}}}),
+        ("registry-mirror", "successful", {"condition": {"catalog_services": {"regexp": "registry.*"}}}),
+    ]
+    tasks = []
+    for number in range(count):
+        name, health, document = kinds[number % len(kinds)]
+        name = name if number < len(kinds) else f"{name}-{number}"
+        task = make_task(name, health=health, owner=owner, **document)
+        for back in range(6, 0, -1):
+            bad = back < 3 if health == "critical" else health == "errored" and back == 4
+            make_run(task, "failed" if bad else "succeeded", age=timedelta(hours=3 * back))
+        tasks.append(task)
+    make_run(tasks[2], "unconfirmed", age=timedelta(minutes=4))
+    return tasks
+
+
+def make_workflows(owner: User) -> list[Workflow]:
+    """One of each colour, one that was never published."""
+    runtime = Runtime.objects.create(name="local", kind="process")
+    plans: list[tuple[str, str, list[tuple[str, int, int]]]] = [
+        ("image-pipeline", "published", [("ingest", 2, 2), ("analyse", 4, 4)]),
+        ("night-report", "published", [("collect", 3, 2), ("render", 1, 1)]),
+        ("telescope-feed", "failed", [("receiver", 2, 0), ("filter", 2, 2)]),
+        ("archive", "", [("mover", 1, 0)]),
+    ]
+    made = []
+    for name, status, services in plans:
+        workflow = Workflow.objects.create(
+            id=name, name=name, owner=owner, runtime=runtime, mode="ASYNC",
+            services=[{"name": part, "replicas": wanted, "command": ["run"]} for part, wanted, _ in services],
+        )  # fmt: skip
+        made.append(workflow)
+        if status:
+            _deploy(workflow, runtime, status, services, owner)
+    return made
+
+
+def _deploy(
+    workflow: Workflow, runtime: Runtime, status: str, services: list[tuple[str, int, int]], owner: User
+) -> None:
+    now = timezone.now()
+    for number in (1, 2):
+        revision = Revision.objects.create(
+            workflow=workflow, number=number, body=workflow.body(), created_by=owner
+        )
+    deployment = Deployment.objects.create(
+        workflow=workflow, revision=revision, runtime=runtime, status=status, observed_at=now, due_at=None,
+        replicas={part: wanted for part, wanted, _ in services},
+    )  # fmt: skip
+    for position, (part, wanted, active) in enumerate(services):
+        failed = status == "failed" and not active
+        service = Service.objects.create(
+            deployment=deployment, key=Service.key_for(workflow.pk, part), name=part, position=position,
+            desired=wanted, actual=active, updated=active, total=wanted,
+            rollout="failed" if failed else "complete",
+            reason="ProgressDeadlineExceeded" if failed else "NewReplicaSetAvailable",
+            message="No progress for 600 s." if failed else "",
+        )  # fmt: skip
+        for place in range(wanted):
+            up = place < active
+            Replica.objects.create(
+                service=service, name=f"{part}-{place}", state="running" if up else "CrashLoopBackOff",
+                message="" if up else "exited with status 1", ready=up, available=up,
+                restarts=0 if up else 7, created_at=now - timedelta(hours=2), started_at=now,
+            )  # fmt: skip
