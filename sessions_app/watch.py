@@ -125,6 +125,7 @@ def _tell_end(session: BootSession, console: Console) -> None:
         f"Session {session.name} is complete: [{colour}]{result.label}[/], {last.succeeded} of "
         f"{session.total_nodes} nodes after {seconds:.0f} s.",
         highlight=False,
+        soft_wrap=True,
     )
     if session.error:
         console.print(f"  {session.error}", markup=False, highlight=False)

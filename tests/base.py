@@ -199,12 +199,17 @@ class Product:
         found = []
         for process in psutil.process_iter():
             try:
-                mine = process.environ().get(MARK) == str(self.home) or str(self.home) in process.cmdline()
-                if mine and process.status() != psutil.STATUS_ZOMBIE:
+                if self._owns(process) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found
+
+    def _owns(self, process: psutil.Process) -> bool:
+        if process.environ().get(MARK) == str(self.home):
+            return True
+        command = process.cmdline()
+        return "deploy.local.up" in command and str(self.home) in command
 
     def stop(self, number: int = signal.SIGTERM, limit: float = 30) -> int:
         """End it as a person would; answers the exit code."""

@@ -6,6 +6,7 @@ Starts on the machine's Python, makes `.venv`, goes on in there: until then, the
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import signal
 import subprocess
@@ -120,6 +121,10 @@ def _prepare(home: Home, env: dict[str, str], with_fleet: bool) -> None:
     from deploy.local.keep import die_with_parent
 
     log = home.log / "bootstrap.log"
+    stamp = home.run / "bootstrapped"
+    wanted = _bootstrap_fingerprint(home, env)
+    if wanted and stamp.exists() and stamp.read_text() == wanted:
+        return
     command = [sys.executable, "manage.py", "bootstrap", "--credentials", str(home.credentials)]
     command += ["--url", f"http://127.0.0.1:{env['PORT']}"]
     if with_fleet:
@@ -135,6 +140,23 @@ def _prepare(home: Home, env: dict[str, str], with_fleet: bool) -> None:
             f"Muster's database could not be prepared: {lines[-1] if lines else 'no reason given'} "
             f"(see {log})."
         )
+    stamp.write_text(_bootstrap_fingerprint(home, env))
+
+
+def _bootstrap_fingerprint(home: Home, env: dict[str, str]) -> str:
+    """Changes with whatever gives `bootstrap` something to do; "" where that can't be known from here.
+
+    Loading Django for nothing would be a third of a start.
+    """
+    database = home.path / "muster.sqlite3"
+    if "MUSTER_DATABASE_URL" in env or not (database.exists() and home.credentials.exists()):
+        return ""
+    digest = hashlib.sha256(f"{database.stat().st_ino} {env['PORT']}".encode())
+    files = [*PROJECT.glob("*_app/migrations/*.py"), *PROJECT.glob("sessions_app/management/commands/*.py")]
+    for path in [*sorted(files), PROJECT / "sessions_app" / "sample.py", home.fleet / "fleet.json"]:
+        digest.update(path.read_bytes() if path.exists() else b"")
+    digest.update((PROJECT / "requirements.txt").read_bytes())
+    return digest.hexdigest()
 
 
 def _supervise(home: Home, env: dict[str, str], names: list[str]) -> int:

@@ -31,7 +31,7 @@ def wait_until_ready(url: str) -> str:
             missing = _missing(error.read())
         except OSError:
             missing = "the web server does not answer"
-        time.sleep(0.2)
+        time.sleep(0.4)
     return missing
 
 
