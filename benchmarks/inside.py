@@ -11,11 +11,12 @@ from typing import Any
 
 import django
 
-GROUP, TEMPLATE, IMAGE = "bench", "bench", "s3://boot-images/bench/manifest.json"
+IMAGE = "s3://boot-images/bench/manifest.json"
+ERRORS = [f"BMC answered {status} to Reset" for status in range(500, 508)]
 
 
-def load(*, nodes: list[dict[str, Any]], settings: dict[str, Any]) -> int:
-    """Put a fleet's inventory into the database, a BMC for each node, and a template for all of them."""
+def load(*, nodes: list[dict[str, Any]], settings: dict[str, Any], group: str = "bench") -> int:
+    """Put a fleet's inventory into the database, a BMC for each node, a group and a template of one name."""
     from django.db import transaction
 
     from sessions_app import drivers
@@ -30,7 +31,8 @@ def load(*, nodes: list[dict[str, Any]], settings: dict[str, Any]) -> int:
         for bmc in bmcs:
             bmc.set_secrets(secret)
         Bmc.objects.bulk_create(bmcs, batch_size=500)
-        ids = dict(Bmc.objects.values_list("name", "id"))
+        made = [bmc.pk for bmc in bmcs]
+        ids = {bmc.name: bmc.pk for bmc in bmcs}
         fields = ("nid", "mac", "system")
         Node.objects.bulk_create(
             [
@@ -39,21 +41,57 @@ def load(*, nodes: list[dict[str, Any]], settings: dict[str, Any]) -> int:
             ],
             batch_size=500,
         )
-        group, _ = NodeGroup.objects.get_or_create(name=GROUP)
-        group.nodes.set(Node.objects.values_list("id", flat=True))
-        body = {"boot_sets": {"all": {"path": IMAGE, "type": "s3", "node_groups": [GROUP]}}}
-        SessionTemplate.objects.get_or_create(name=TEMPLATE, domain=None, defaults={"body": body})
+        members, _ = NodeGroup.objects.get_or_create(name=group)
+        members.nodes.set(Node.objects.filter(bmc_id__in=made).values_list("id", flat=True))
+        body = {"boot_sets": {"all": {"path": IMAGE, "type": "s3", "node_groups": [group]}}}
+        SessionTemplate.objects.create(name=group, body=body)
     return len(nodes)
 
 
-def start(*, name: str, operation: str, limit: str = "") -> dict[str, str]:
-    """Start a session on all nodes, or on those of a limit; its two identities."""
+def start(*, name: str, operation: str, template: str = "bench") -> dict[str, str]:
+    """Start a session on all nodes of a template; its two identities."""
     from sessions_app.models import SessionTemplate
     from sessions_app.services import start_session
 
-    template = SessionTemplate.objects.get(name=TEMPLATE)
-    session = start_session(template=template, operation=operation, actor=None, name=name, limit=limit)
+    found = SessionTemplate.objects.get(name=template)
+    session = start_session(template=found, operation=operation, actor=None, name=name)
     return {"id": str(session.uuid), "name": session.name}
+
+
+def stand_still(*, name: str) -> dict[str, str]:
+    """A reboot of the template `name` in full swing, where no worker moves it: every twentieth node has
+    failed to go on, with one of eight errors, the others are on their way up."""
+    from sessions_app import setup, work
+    from sessions_app.models import BootSession, NodePhase
+    from sessions_app.states import Category, Step
+
+    identity = start(name=name, operation="reboot", template=name)
+    session = BootSession.objects.get(name=name)
+    setup.set_up_session(session.pk)
+    rows = {
+        phase: list(NodePhase.objects.filter(session=session, phase__name=phase).order_by("id"))
+        for phase in ("shutdown", "boot")
+    }
+    counts = work.Counts()
+    _place(rows["shutdown"], Category.SUCCEEDED, "", Step.NONE, counts)
+    _place(rows["boot"], Category.IN_PROGRESS, "", Step.AWAIT_REPORT, counts)
+    for place, error in enumerate(ERRORS):
+        _place(rows["boot"][place * 20 :: len(ERRORS) * 20], Category.FAILED, error, Step.NONE, counts)
+    counts.write(session.created_at)
+    return identity
+
+
+def _place(rows: list[Any], category: str, error: str, step: str, counts: Any) -> None:
+    """Move rows that a worker would have moved, and count them."""
+    from sessions_app.models import NodePhase
+
+    for part in (rows[start : start + 500] for start in range(0, len(rows), 500)):
+        NodePhase.objects.filter(id__in=[row.pk for row in part]).move(
+            category, error=error, step=step, due_at=None
+        )
+        for row in part:
+            counts.moved(row.session_id, row.phase_id, row.category, category, [""])
+            row.category = category
 
 
 def look(*, name: str) -> dict[str, Any]:
@@ -87,7 +125,7 @@ def look(*, name: str) -> dict[str, Any]:
 def main() -> None:
     """Answer one line for each line, {"do": name, ...} with {"answer": ...} or {"error": text}."""
     django.setup()
-    doors = {"load": load, "start": start, "look": look}
+    doors = {"load": load, "start": start, "stand_still": stand_still, "look": look}
     for line in sys.stdin:
         asked = json.loads(line)
         try:

@@ -32,8 +32,18 @@ TRACED = ("web", "worker")
 class Stand:
     """Starts with an empty database; `inside` calls the product's functions, `ask` its web server."""
 
-    def __init__(self, home: Path, *, database_url: str = "", extra: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        database_url: str = "",
+        extra: dict[str, str] | None = None,
+        processes: tuple[str, ...] = PROCESSES,
+        traced: tuple[str, ...] = TRACED,
+    ) -> None:
+        """`extra` is added to the environment; `traced` processes note what they spend."""
         self.home = home
+        self._names, self._traced = processes, traced
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -75,7 +85,7 @@ class Stand:
             text=True,
             preexec_fn=die_with_parent,
         )
-        for name in PROCESSES[1:]:
+        for name in self._names[1:]:
             self._run(name)
         wait_for(self._ready, 120)
 
@@ -142,7 +152,7 @@ class Stand:
         command = str(parse_procfile((ROOT / "Procfile").read_text()).processes[name])
         program = f'"{sys.executable}" -m'
         environment = dict(self.environment)
-        if name in TRACED:
+        if name in self._traced:
             program += " benchmarks.traced"
             environment["MUSTER_BENCH_SQL"] = str(self.home / "notes" / name)
         command = command.replace("python -m", program, 1)
@@ -164,7 +174,7 @@ class Stand:
             if process.poll() is not None:
                 raise RuntimeError(f"{name} ended: {self.said(name)}")
         try:
-            return self.ask("/readyz")[0] == 200
+            return self.ask("/readyz" if "worker" in self._names else "/healthz")[0] == 200
         except OSError:
             return False
 
@@ -205,7 +215,7 @@ def pss_mb(pid: int) -> float:
 
 
 @contextmanager
-def stand(*, database: str, keep: bool = False, extra: dict[str, str] | None = None) -> Iterator[Stand]:
+def stand(*, database: str, keep: bool = False, **more: Any) -> Iterator[Stand]:
     """A stand on SQLite or on a PostgreSQL of its own; everything is gone afterwards, unless kept."""
     home = Path(tempfile.mkdtemp(prefix="muster-bench-", dir="/tmp"))
     with ExitStack() as stack:
@@ -216,7 +226,7 @@ def stand(*, database: str, keep: bool = False, extra: dict[str, str] | None = N
             from tests.postgres import server
 
             url = stack.enter_context(server())
-        one = Stand(home / "home", database_url=url, extra=extra)
+        one = Stand(home / "home", database_url=url, **more)
         stack.callback(one.stop)
         one.start()
         yield one
