@@ -105,7 +105,7 @@ class ComponentView(ComponentsBase):
         state = body.get("actual_state", {})
         if set(body) - {"id", "actual_state"} or set(state) != {"bss_token"}:
             raise PermissionDenied("With a node's token only actual_state.bss_token can be written.")
-        if valid_token(state["bss_token"]) != token:
+        if not token.is_carried_as(state["bss_token"]):
             raise PermissionDenied("The token in the body is not the one in the header.")
         services.report_actual_state(token=token)
         node = with_relations(Node.objects.filter(pk=token.node_id)).get()

@@ -9,7 +9,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import F
 from django.utils import timezone
 
@@ -308,8 +308,6 @@ def _reopen(session: BootSession, count: int, actor: Any) -> None:
 
 # -- the node's side ----------------------------------------------------------------------------------
 
-TOKENS_KEPT = 2  # iPXE may fetch twice; the node boots with one of the last two
-
 
 def find_booting_node(*, mac: str = "", name: str = "", nid: str = "") -> Node | None:
     """The node that asks for its boot script, by MAC, name or number; None if unknown or malformed."""
@@ -325,13 +323,17 @@ def find_booting_node(*, mac: str = "", name: str = "", nid: str = "") -> Node |
 
 
 def issue_boot_token(*, node: Node, artifacts: BootArtifacts) -> str:
-    """A token for this boot of the node; those of earlier boot scripts but the last become void."""
+    """A token for this boot of the node; the one before stays good, those before it become void.
+
+    A thousand nodes that boot at once all ask for one: this is two statements, in no transaction.
+    """
     token = f"mnt_{random.token_urlsafe(24)}"
-    with transaction.atomic():
-        BootToken.objects.create(digest=secrets.digest(token, purpose="node"), node=node, artifacts=artifacts)
-        kept = BootToken.objects.filter(node=node).order_by("-id").values_list("id", flat=True)[:TOKENS_KEPT]
-        BootToken.objects.filter(node=node).exclude(id__in=list(kept)).delete()
-        Node.objects.filter(pk=node.pk).update(script_at=timezone.now())
+    now = timezone.now()
+    new = {"digest": secrets.digest(token, purpose="node"), "artifacts": artifacts, "created_at": now}
+    rows = BootToken.objects.filter(node=node)
+    if not rows.update(previous_digest=F("digest"), previous_artifacts=F("artifacts"), **new):
+        BootToken.objects.update_or_create(node=node, defaults=new)
+    Node.objects.filter(pk=node.pk).update(script_at=now)
     return token
 
 
@@ -339,7 +341,7 @@ def report_actual_state(*, token: BootToken) -> None:
     """A node says that it runs what its boot token stands for (contracts, BOS 4.5); repeating is harmless.
 
     The row of work is locked before the node is written: a worker that holds the row at the moment finds
-    the report when it writes (work._catch_early_reports).
+    the report when it writes (work.write).
     """
     now = timezone.now()
     with recording():
@@ -347,8 +349,7 @@ def report_actual_state(*, token: BootToken) -> None:
             node_id=token.node_id, category__in=OPEN, step__in=(Step.AWAIT_ON, Step.AWAIT_REPORT)
         )
         ids = list(rows.select_for_update().order_by("id").values_list("id", flat=True))
-        Node.objects.filter(pk=token.node_id).update(actual=token.artifacts_id, actual_at=now)
-        BootToken.objects.filter(pk=token.pk).update(used_at=now)
+        Node.objects.filter(pk=token.node_id).update(actual=token.booted_id, actual_at=now)
         if ids:
             NodePhase.objects.filter(id__in=ids, claim=None).update(due_at=now)
     if ids:
@@ -359,6 +360,6 @@ def token_is_valid(token: BootToken) -> bool:
     """Whether a token may still be used: BOS's nodes repeat their report for as long as they run, so it
     lives on from use to use, and lapses when unused for the time that an actual state is believed."""
     options = BosOptions.current()
-    last = token.used_at or token.created_at
+    last = max(token.created_at, token.node.actual_at or token.created_at)
     unused = timedelta(seconds=options["max_boot_wait_time"]) + age(options["component_actual_state_ttl"])
     return timezone.now() - last < unused

@@ -223,27 +223,47 @@ class BootTokenManager(models.Manager["BootToken"]):
     """Finds tokens by what the node carries."""
 
     def find(self, token: str) -> BootToken | None:
-        """The token's row with its node, or None."""
+        """The row whose latest or previous token this is, with its node; None for any other text."""
         digest = secrets.digest(token, purpose="node")
-        return self.select_related("node", "artifacts").filter(digest=digest).first()
+        row = (
+            self.select_related("node")
+            .only("digest", "previous_digest", "artifacts_id", "previous_artifacts_id", "created_at",
+                  "node__name", "node__actual_at")
+            .filter(models.Q(digest=digest) | models.Q(previous_digest=digest))
+            .first()
+        )  # fmt: skip
+        if row is not None:
+            row.booted_id = row.artifacts_id if row.digest == digest else row.previous_artifacts_id
+        return row
 
 
 class BootToken(models.Model):
     """Handed to a node with its boot script; the node reports with it what it runs, and can do nothing else.
 
-    Only a digest is stored. A newer boot script of the node makes it void.
+    Only digests are stored. The last two of a node are good: firmware may fetch its script twice, and boots
+    with one of them. A third makes the first void.
     """
 
+    booted_id: int | None = None  # the artifacts that the found token stands for
+
+    node = models.OneToOneField(Node, on_delete=models.CASCADE, related_name="token")
     digest = models.CharField(max_length=64, unique=True)
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="tokens")
     artifacts = models.ForeignKey(BootArtifacts, on_delete=models.PROTECT, related_name="+")
-    created_at = models.DateTimeField(default=timezone.now)
-    used_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    previous_digest = models.CharField(max_length=64, blank=True, db_index=True)
+    previous_artifacts = models.ForeignKey(
+        BootArtifacts, null=True, on_delete=models.PROTECT, related_name="+"
+    )
 
     objects = BootTokenManager()
 
     def __str__(self) -> str:
         return f"token of {self.node}"
+
+    def is_carried_as(self, token: str) -> bool:
+        """Whether this text is one of the node's two tokens."""
+        digest = secrets.digest(token, purpose="node")
+        return secrets.same(digest, self.digest) or secrets.same(digest, self.previous_digest)
 
 
 def natural(name: str) -> list[Any]:

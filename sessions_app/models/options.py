@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -49,8 +50,28 @@ class BosOptions(models.Model):
 
     values = models.JSONField(default=dict)
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store, and forget what this process remembers."""
+        super().save(*args, **kwargs)
+        forget_options()
+
     @classmethod
     def current(cls) -> dict[str, Any]:
-        """All options with their present values."""
-        row = cls.objects.filter(pk=1).values_list("values", flat=True).first()
-        return {**DEFAULTS, **(row or {})}
+        """All options with their present values; another process's change is seen after REMEMBERED."""
+        global _remembered
+        values, until = _remembered
+        if time.monotonic() >= until:
+            row = cls.objects.filter(pk=1).values_list("values", flat=True).first()
+            values = {**DEFAULTS, **(row or {})}
+            _remembered = values, time.monotonic() + REMEMBERED
+        return dict(values)
+
+
+REMEMBERED = 1.0  # seconds; nodes report by the hundred a second, and each report asks
+_remembered: tuple[dict[str, Any], float] = ({}, 0.0)
+
+
+def forget_options() -> None:
+    """Read the options anew at the next look."""
+    global _remembered
+    _remembered = {}, 0.0
