@@ -257,8 +257,9 @@ def parse(text: str) -> list[dict[str, str]]:
 class Follower(threading.Thread):
     """A client with a cursor: listens, reconnects with Last-Event-ID, keeps what it saw, until `stop`."""
 
-    def __init__(self, ports: list[int], path: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, ports: list[int], path: str, headers: Mapping[str, str], first: int = 0) -> None:
         super().__init__(daemon=True)
+        self._turn = first
         self.seen: list[tuple[str, str]] = []  # id and name
         self.resets = 0
         self.connections = 0
@@ -269,11 +270,10 @@ class Follower(threading.Thread):
         self._halt = threading.Event()
 
     def run(self) -> None:
-        turn = 0
         while not self._halt.is_set():
-            turn += 1
             with contextlib.suppress(OSError, AssertionError, ValueError):
-                self._listen(self._ports[turn % len(self._ports)])
+                self._listen(self._ports[self._turn % len(self._ports)])
+            self._turn += 1
             self._halt.wait(0.1)
 
     def _listen(self, port: int) -> None:
