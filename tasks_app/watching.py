@@ -203,7 +203,7 @@ class Watcher:
             finally:
                 await self._drop(list(self._followers))
                 await self._in_database(lambda: release_lease(self.holder))
-                await self._in_database(connection.close)
+                await self._in_database(lambda: connection.close())
                 self._database.shutdown()
 
     async def _turn(self, questions: Questions) -> None:

@@ -58,7 +58,9 @@ class Consul:
                     return None, number
                 if answer.status != 200:
                     text = (await answer.text())[:300].strip()
+                    # Older versions answer 500 to a filter that they can't read.
                     wrong = 400 <= answer.status < 500 and answer.status != 429
+                    wrong = wrong or "boolean expression" in text
                     raise ConsulError(f"Consul answered {answer.status}: {text}", permanent=wrong)
                 return await answer.json(content_type=None), number
         except TimeoutError:

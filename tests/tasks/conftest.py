@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -21,8 +22,10 @@ from django.test import Client
 from accounts_app.models import User
 from deploy.local.keep import die_with_parent
 from tasks_app import engine, firing, recovery
-from tests.base import PROJECT
+from tasks_app.watching import Watcher
+from tests.base import PROJECT, wait_until
 from tests.factories import make_key, make_olga
+from tests.tasks.consul import REASON, ConsulServer, find_binary
 
 TERRAFORM = shutil.which("terraform")
 needs_terraform = pytest.mark.skipif(not TERRAFORM, reason="the program terraform is not installed")
@@ -210,3 +213,54 @@ def worker_process(transactional_db: None, tmp_path: Path) -> Iterator[WorkerPro
     yield process
     if process.process is not None:
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def _consul_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+    binary = find_binary(tmp_path_factory.mktemp("consul"))
+    if binary is None:
+        pytest.skip(REASON)
+    server = ConsulServer(binary)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def consul(_consul_server: ConsulServer, settings: Any) -> ConsulServer:
+    """A real Consul, which the settings name."""
+    settings.MUSTER_CONSUL = {"address": _consul_server.url, "token": ""}
+    return _consul_server
+
+
+class WatcherThread:
+    """The watching process, as a thread."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        await Watcher(f"test-{id(self)}").run(self._stop)
+
+    def start(self) -> None:
+        self._thread.start()
+        wait_until(lambda: self._stop is not None, what="the watcher to start")
+
+    def stop(self) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def watcher(transactional_db: None, consul: ConsulServer) -> Iterator[WatcherThread]:
+    """Watches Consul for as long as the test lasts."""
+    thread = WatcherThread()
+    thread.start()
+    yield thread
+    thread.stop()
