@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, close_old_connections
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0  # seconds, for runtimes that were added, changed or removed
 LONGEST_PAUSE = 30.0
+OVERDUE = timedelta(seconds=4)  # a worker and the beat look every 2 s
 
 
 def note_changes(refs: Sequence[str]) -> None:
@@ -60,6 +62,7 @@ class Agents:
         """Until `stop`; then end what has to be ended."""
         while not stop.is_set():
             self._look()
+            self._stand_in()
             stop.wait(LOOK_EVERY)
         for agent in self._agents.values():
             agent.stop.set()
@@ -86,6 +89,15 @@ class Agents:
         for runtime in runtimes:
             if runtime.name not in self._agents:
                 self._begin(runtime)
+
+    def _stand_in(self) -> None:
+        """Where no worker takes the steps, take them here: a status must not grow old for want of one."""
+        try:
+            overdue = timezone.now() - OVERDUE
+            if Deployment.objects.due(timezone.now()).filter(due_at__lt=overdue).exists():
+                steps.reconcile()
+        except DatabaseError as error:
+            log.warning("Deployments can't be read: %s", error)
 
     def _begin(self, runtime: Runtime) -> None:
         try:

@@ -168,7 +168,9 @@ def _move_on(deployment: Deployment, plan: Plan, seen: Observation) -> None:
     settled = seen.digest == plan.digest() or not plan.services
     if deployment.status == DeploymentStatus.PUBLISHED:
         return
-    if settled and rollouts <= {Rollout.COMPLETE}:
+    # A scaled service stays Complete while its new replicas come up; those are waited for too.
+    there = all(service.actual >= service.desired for service in services if service.key in asked)
+    if settled and there and rollouts <= {Rollout.COMPLETE}:
         now = timezone.now()
         deployment.move_to(DeploymentStatus.PUBLISHED, rolled_out_at=now)
         finish_background_task(

@@ -22,7 +22,7 @@ def sample_services() -> list[dict[str, Any]]:
 def _service(name: str, replicas: int) -> dict[str, Any]:
     return {
         "name": name,
-        "command": [sys.executable, "-S", "-E", str(SERVER), name],
+        "command": [sys.executable, "-S", "-E", "-u", str(SERVER), name],
         "replicas": replicas,
         "port": 8080,
         "environment": {"SAMPLE_VERSION": "1"},
