@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
 from django.core.exceptions import RequestDataTooBig
+from django.db import OperationalError
 from django.http import HttpResponse
 from jsonschema import Draft4Validator
 from jsonschema.exceptions import ValidationError
@@ -24,6 +26,8 @@ from sessions_app.authentication import NodeAuthentication
 from sessions_app.limit import LimitError
 from sessions_app.services import NAME, Refused
 
+log = logging.getLogger(__name__)
+
 PROBLEM = "application/problem+json"
 TITLES = {404: "The resource was not found", 409: "The resource to be created already exists"}
 REASONS = {
@@ -33,6 +37,7 @@ REASONS = {
     405: "Method Not Allowed",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    503: "Service Unavailable",
 }
 TENANT_HEADER = "HTTP_CRAY_TENANT_NAME"
 # What a JSON text must not hold because no database stores it: NUL, and halves of surrogate pairs.
@@ -104,6 +109,9 @@ class BosView(APIView):
             return self.problem_answer(exc, title)
         if isinstance(exc, Refused | LimitError):
             return self.handle_exception(Problem(400, str(exc)))
+        if isinstance(exc, OperationalError):
+            log.error("The database failed during %s %s: %s", self.request.method, self.request.path, exc)
+            return self.handle_exception(Problem(503, "The database does not answer. Try again."))
         return super().handle_exception(exc)
 
     def problem_answer(self, exc: Problem, title: str) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -49,21 +49,16 @@ class V1View(BosView):
             return reply(exc.document, exc.status)
         return super().handle_exception(exc)
 
-    def session(self, session_id: str, missing: Any) -> BootSession:
-        """The session of a v1 id. Raises Plain 404 with the body `missing`."""
+    def tree(self, session_id: str, missing: Any = "") -> Tree:
+        """The session of a v1 id with its boot sets and phases. Raises Plain 404 with the body `missing`."""
         try:
-            wanted = uuid.UUID(session_id)
+            wanted = UUID(session_id)
         except ValueError:
             raise Plain(404, missing) from None
-        rows = BootSession.objects.visible_to(self.request.user).select_related("template")
-        found: BootSession | None = rows.filter(uuid=wanted, domain=self.tenant()).first()
+        found = read_tree(uuid=wanted, domain=self.tenant())
         if found is None:
             raise Plain(404, missing)
         return found
-
-    def tree(self, session_id: str, missing: Any = "") -> Tree:
-        """The session with its boot sets and phases."""
-        return read_tree(self.session(session_id, missing))
 
 
 class TemplatesView(V1View):

@@ -7,9 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sessions_app.models import BootSession, NodePhase
+from django.db.models import QuerySet
+
+from accounts_app.models import Domain
+from sessions_app.models import BootSession, NodePhase, SessionTemplate
 from sessions_app.models.nodes import natural
+from sessions_app.prepared import Prepared
 from sessions_app.states import PHASES, Category, SessionStatus
 
 # The original's order, always (contracts, BOS 1.4).
@@ -50,10 +55,29 @@ class BootSetRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionRow:
+    """What of a session the documents need."""
+
+    pk: int
+    uuid: UUID
+    operation: str
+    status: str
+    created_at: datetime
+    stopped_at: datetime | None
+    template_name: str
+    template_id: int | None
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left to do."""
+        return self.status == SessionStatus.COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
 class Tree:
     """A session with its boot sets and their phases; what the summaries are made of."""
 
-    session: BootSession
+    session: SessionRow
     boot_sets: tuple[BootSetRow, ...]
 
     def boot_set(self, name: str) -> BootSetRow | None:
@@ -61,9 +85,18 @@ class Tree:
         return next((row for row in self.boot_sets if row.name == name), None)
 
 
-FIELDS = (
-    "boot_sets__name",
-    "boot_sets__started_at",
+SESSION_FIELDS = (
+    "id",
+    "uuid",
+    "operation",
+    "status",
+    "created_at",
+    "stopped_at",
+    "template_name",
+    "template_id",
+)
+BOOT_SET_FIELDS = ("boot_sets__name", "boot_sets__started_at")
+PHASE_FIELDS = (
     "boot_sets__phases__id",
     "boot_sets__phases__name",
     "boot_sets__phases__not_started",
@@ -74,21 +107,39 @@ FIELDS = (
 )
 
 
-def read_tree(session: BootSession) -> Tree:
-    """One statement; never reads a node. A session that is pending has the boot sets of its template, with
-    phases that nobody has begun."""
-    rows = BootSession.objects.filter(pk=session.pk).order_by(
-        "boot_sets__position", "boot_sets__phases__position"
-    )
+def _read(**where: Any) -> QuerySet[BootSession, Any]:
+    ordered = ("boot_sets__position", "boot_sets__phases__position")
+    rows = BootSession.objects.filter(**where).order_by(*ordered)
+    return rows.values_list(*SESSION_FIELDS, *BOOT_SET_FIELDS, *PHASE_FIELDS)
+
+
+OF_TENANT = Prepared(lambda uuid, domain: _read(uuid=uuid, domain_id=domain), uuid=UUID, domain=int)
+OF_NOBODY = Prepared(lambda uuid: _read(uuid=uuid, domain=None), uuid=UUID)
+
+
+def read_tree(*, uuid: UUID, domain: Domain | None) -> Tree | None:
+    """The session of a tenant with its boot sets; None where there is none. One statement, which reads no
+    node. A session that is pending has the boot sets of its template, with phases that nobody has begun."""
+    rows = OF_NOBODY.rows(uuid=uuid) if domain is None else OF_TENANT.rows(uuid=uuid, domain=domain.pk)
+    if not rows:
+        return None
+    session = SessionRow(*rows[0][: len(SESSION_FIELDS)])
     sets: dict[str, tuple[datetime | None, list[PhaseRow]]] = {}
-    for name, started, *phase in rows.values_list(*FIELDS):
+    for row in rows:
+        name, started, *phase = row[len(SESSION_FIELDS) :]
         if name is not None and phase[0] is not None:
             sets.setdefault(name, (started, []))[1].append(PhaseRow(*phase))
-    if not sets and session.status == SessionStatus.PENDING and session.template is not None:
-        waiting = [PhaseRow(0, name, 1, 0, 0, session.created_at, None) for name in PHASES[session.operation]]
-        sets = dict.fromkeys(session.template.boot_sets, (session.created_at, waiting))
+    if not sets and session.status == SessionStatus.PENDING:
+        sets = _expected(session)
     found = (BootSetRow(name, started, tuple(phases)) for name, (started, phases) in sets.items())
     return Tree(session, tuple(found))
+
+
+def _expected(session: SessionRow) -> dict[str, tuple[datetime | None, list[PhaseRow]]]:
+    template = SessionTemplate.objects.filter(pk=session.template_id).first()
+    begun = session.created_at
+    waiting = [PhaseRow(0, name, 1, 0, 0, begun, None) for name in PHASES[session.operation]]
+    return dict.fromkeys(template.boot_sets if template else {}, (begun, waiting))
 
 
 # -- summaries ------------------------------------------------------------------------------------
@@ -145,7 +196,7 @@ def session_metadata(tree: Tree) -> dict[str, Any]:
     """Cumulative over its boot sets, as documented (seed 000): a session whose nodes failed early is neither
     in progress nor complete, for its later phases were never begun; `stop_time` tells that it ended."""
     phases = [phase for boot_set in tree.boot_sets for phase in boot_set.phases]
-    ended = tree.session.status == SessionStatus.COMPLETE
+    ended = tree.session.ended
     return _metadata(
         complete=all(phase.complete for phase in phases) and (bool(phases) or ended),
         in_progress=any(phase.in_progress for phase in phases),
@@ -155,7 +206,7 @@ def session_metadata(tree: Tree) -> dict[str, Any]:
     )
 
 
-def status_path(session: BootSession, *parts: str) -> str:
+def status_path(session: SessionRow, *parts: str) -> str:
     """Path of a status; the documents' links have no gateway's prefix."""
     return "/".join((f"/v1/session/{session.uuid}/status", *parts))
 

@@ -6,18 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from accounts_app.models import Domain
 from sessions_app.models import BootSession, Node, NodePhase
 from sessions_app.models.nodes import natural
+from sessions_app.prepared import Prepared
 from sessions_app.states import Category, PhaseName, SessionStatus
 
 SHOWN = 10  # names of an error's nodes
-ERRORS_WITH_NAMES = 200  # more different errors than this are read row by row
+ERRORS_WITH_NAMES = 40  # more different errors than this are read row by row
 
 
 @dataclass(slots=True)
@@ -98,13 +100,21 @@ FIELDS = (
 )
 
 
+def _read(**where: Any) -> QuerySet[BootSession, Any]:
+    ordered = ("boot_sets__position", "boot_sets__phases__position")
+    return BootSession.objects.filter(**where).order_by(*ordered).values_list(*FIELDS)
+
+
+OF_TENANT = Prepared(lambda name, domain: _read(name=name, domain_id=domain), name=str, domain=int)
+OF_NOBODY = Prepared(lambda name: _read(name=name, domain=None), name=str)
+
+
 def status_of(*, name: str, domain: Domain | None) -> dict[str, Any] | None:
     """The status document of the session `name` of a tenant; None where there is no such session.
 
     Three statements at most, none of which reads more for a larger session (as long as errors are few).
     """
-    ordered = ("boot_sets__position", "boot_sets__phases__position")
-    rows = list(BootSession.objects.filter(name=name, domain=domain).order_by(*ordered).values_list(*FIELDS))
+    rows = OF_NOBODY.rows(name=name) if domain is None else OF_TENANT.rows(name=name, domain=domain.pk)
     if not rows:
         return None
     session_id, status, stage, created, stopped, total, taken_over = rows[0][:7]
@@ -148,20 +158,45 @@ def _timing(created: datetime, stopped: datetime | None) -> dict[str, Any]:
     }
 
 
+def _errors(session: int) -> QuerySet[NodePhase, Any]:
+    """Rows that count: those of nodes that were left out say why in `error`, which is no error."""
+    rows = NodePhase.objects.filter(session_id=session).exclude(error="")
+    return rows.exclude(category=Category.EXCLUDED)
+
+
+def _first_names(session: int, **errors: str) -> QuerySet[NodePhase, Any]:
+    """Error and name of the first ten nodes of each error. Rows were made in the order of their nodes'
+    names, so the first ids are the first names."""
+    parts = [
+        _errors(session).filter(error=error).order_by("id").values("id")[:SHOWN] for error in errors.values()
+    ]
+    found = [NodePhase.objects.filter(id__in=part).values_list("error", "node__name") for part in parts]
+    return found[0].union(*found[1:], all=True) if len(found) > 1 else found[0]
+
+
+COUNTS = Prepared(
+    lambda session: _errors(session).values_list("error").annotate(count=Count("id")).order_by("error"),
+    session=int,
+)
+ALL_NAMES = Prepared(lambda session: _errors(session).values_list("error", "node__name"), session=int)
+
+
+@cache
+def _names_of(errors: int) -> Prepared:
+    """Reads the first names of that many errors."""
+    return Prepared(_first_names, session=int, **{f"error{place}": str for place in range(errors)})
+
+
 def error_summary(session_id: int) -> dict[str, dict[str, Any]]:
     """Errors of the session's nodes: how many have each, and the first ten by name."""
-    rows = NodePhase.objects.filter(session_id=session_id).exclude(error="")
-    rows = rows.exclude(category=Category.EXCLUDED)
-    counts = dict(rows.values_list("error").annotate(Count("id")).order_by("error"))
+    counts = dict(COUNTS.rows(session=session_id))
     if not counts:
         return {}
     if len(counts) > ERRORS_WITH_NAMES:
-        found = rows.values_list("error", "node__name")
+        found = ALL_NAMES.rows(session=session_id)
     else:
-        # Rows were made in the order of their nodes' names, so the first ids are the first names.
-        parts = [rows.filter(error=error).order_by("id").values("id")[:SHOWN] for error in counts]
-        queries = [NodePhase.objects.filter(id__in=part).values_list("error", "node__name") for part in parts]
-        found = queries[0].union(*queries[1:], all=True)
+        wanted = {f"error{place}": error for place, error in enumerate(counts)}
+        found = _names_of(len(counts)).rows(session=session_id, **wanted)
     names: dict[str, list[str]] = defaultdict(list)
     for error, node in found:
         names[error].append(node)
