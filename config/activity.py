@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from accounts_app.models import User
+from accounts_app.models import AuditEntry, User
 from accounts_app.permissions import may, page_needs
 from accounts_app.states import Verb
 from events_app.models import BackgroundTask, LifecycleEvent
@@ -164,3 +164,35 @@ def background_tasks(request: HttpRequest) -> HttpResponse:
     context = {"tab": "background", "page": page, "rows": rows}
     template = "events_app/_background.html" if request.htmx else "events_app/activity.html"
     return render(request, template, context)
+
+
+@page_needs(Verb.ADMIN)
+def audit(request: HttpRequest) -> HttpResponse:
+    """`/activity/audit/`: who asked for what, refused requests too; of his domain's people for its admin."""
+    user: Any = request.user
+    entries = AuditEntry.objects.order_by("-id")
+    if not user.is_superadmin:
+        people = User.objects.filter(domain_id=user.domain_id).values("username")
+        entries = entries.filter(username__in=people)
+    words = request.GET.get("q", "").strip()
+    if words:
+        wanted = Q(username__icontains=words) | Q(path__icontains=words) | Q(target__icontains=words)
+        entries = entries.filter(wanted)
+    before = request.GET.get("before", "")
+    if before.isdecimal():
+        entries = entries.filter(id__lt=int(before[:18]))
+    found = list(entries[: PER_PAGE + 1])
+    context = {
+        "tab": "audit",
+        "q": words,
+        "entries": [(row, _answer_look(row.status)) for row in found[:PER_PAGE]],
+        "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
+    }
+    return render(request, "events_app/activity.html", context)
+
+
+def _answer_look(status: int) -> tuple[str, str]:
+    """Of an HTTP answer: done, refused, broken."""
+    if status < 400:
+        return "●", "green"
+    return ("▲", "amber") if status < 500 else ("✕", "red")

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from accounts_app import urls as accounts
 from config import activity, frontdoor, health, metrics, pages
 from config.overview import overview
 from events_app import urls as events
@@ -29,6 +30,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("search", pages.search, name="search"),
     path("activity/", activity.activity, name="activity"),
     path("activity/background/", activity.background_tasks, name="background-tasks"),
+    path("activity/audit/", activity.audit, name="audit"),
+    *accounts.api,
     *events.api,
     *sessions.api,
     *tasks.api,

@@ -17,6 +17,7 @@ from tasks_app.states import OPEN, TOKENS, Health, Operation, RunStatus, Trigger
 
 STRIP = 14  # newest runs of a task in its health strip
 NAMES_SHOWN = 4
+ALONE = 3  # ill tasks get a line each up to so many
 
 # A token's glyph and tone, as everywhere on the pages.
 LOOKS: dict[str, tuple[str, str]] = {
@@ -229,6 +230,7 @@ class Attention:
     names: str
     url: str
     verb: str = "Look"
+    mono: bool = False  # `names` are names of nodes
 
 
 def attention(user: Any) -> list[Attention]:
@@ -239,13 +241,27 @@ def attention(user: Any) -> list[Attention]:
         what = f"Run {run.number} of {run.task.name} waits for approval"
         url = f"/tasks/{run.task.uuid}/runs/{run.number}/"
         found.append(Attention(LOOKS["attention"], what, RunRow(run).changes, url, "Decide"))
-    ill = tasks_of(user).filter(health__in=(Health.CRITICAL, Health.ERRORED), enabled=True)
-    for task in sorted(ill[:20], key=lambda task: task.health != Health.CRITICAL):
-        what = f"Task {task.name} is {task.health}"
-        found.append(
-            Attention(look_of(task.health), what, task.option("description"), f"/tasks/{task.uuid}/")
-        )
+    for health in (Health.CRITICAL, Health.ERRORED):
+        found += _ill_tasks(list(tasks_of(user).filter(health=health, enabled=True)[:200]), health)
     return found
+
+
+def _ill_tasks(tasks: list[Task], health: str) -> list[Attention]:
+    """A line for each of a few, one line for many."""
+    if len(tasks) > ALONE:
+        names = ", ".join(task.name for task in tasks[:8])
+        more = f" and {len(tasks) - 8} more" if len(tasks) > 8 else ""
+        what = f"{len(tasks)} tasks are {health}"
+        return [Attention(look_of(health), what, names + more, f"/tasks/?health={health}")]
+    return [
+        Attention(
+            look_of(health),
+            f"Task {task.name} is {health}",
+            task.option("description", ""),
+            f"/tasks/{task.uuid}/",
+        )
+        for task in tasks
+    ]
 
 
 def needing_attention(user: Any) -> int:

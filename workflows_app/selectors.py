@@ -131,6 +131,7 @@ class Attention:
     names: str
     url: str
     verb: str = "Look"
+    mono: bool = False  # `names` are names of nodes
 
 
 def attention(user: Any) -> list[Attention]:

@@ -135,8 +135,14 @@ function draw() {
     const at = new Date(since).toISOString().slice(11, 16);
     [glyph, word, tone] = ["◌", `stale since ${at} UTC`, "violet"];
   }
-  const text = `${glyph} ${word}`;
-  if (badge.textContent !== text) badge.textContent = text;
+  if (badge.dataset.word !== word) {
+    badge.dataset.word = word;
+    const parts = [glyph, word].map((text) => Object.assign(document.createElement("span"), { textContent: text }));
+    parts[0].ariaHidden = "true";
+    parts[1].className = "word";
+    badge.replaceChildren(...parts);
+    badge.title = word;
+  }
   badge.className = `live tone-${tone}`;
   badge.dataset.state = state;
 }

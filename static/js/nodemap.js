@@ -118,7 +118,8 @@ class NodeMap {
       pen.fillRect(x, y, size, size);
     } else if (word === "in_progress") {
       pen.fillRect(x, y + Math.floor(size / 2), size, Math.ceil(size / 2));
-      this.frame(x, y, size, line, fill);
+      if (size >= 7) this.frame(x, y, size, line, fill);
+      else this.dimTop(x, y, size);
     } else if (word === "failed") {
       pen.fillRect(x, y, size, size);
       pen.strokeStyle = this.colours.surface;
@@ -137,6 +138,13 @@ class NodeMap {
       this.frame(x, y, size, line, fill);
     }
     pen.globalAlpha = 1;
+  }
+
+  /** Where a frame would be noise: the upper half, faint. */
+  dimTop(x, y, size) {
+    const { pen } = this;
+    pen.globalAlpha *= 0.4;
+    pen.fillRect(x, y, size, Math.floor(size / 2));
   }
 
   frame(x, y, size, line, colour) {

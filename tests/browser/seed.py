@@ -12,6 +12,7 @@ from tasks_app.models import Task  # noqa: E402  (needs Django)
 from tests.pages import rows  # noqa: E402
 
 people = rows.cast()
+rows.keep_seen()
 kind = sys.argv[1]
 if kind != "empty":
     session = (rows.large if kind == "large" else rows.small)(people["ada"])

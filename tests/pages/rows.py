@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts_app.models import User
 from accounts_app.states import Role
+from events_app.models import Heartbeat
 from events_app.services import record_event, recording
 from sessions_app.models import (
     Bmc,
@@ -241,6 +242,14 @@ def _tell(session: BootSession, nodes: list[Node], bad: set[int]) -> None:
             record_event(**session.event("session_terminated", result="SUCCESS", reason="task-finished"))
 
 
+def keep_seen() -> None:
+    """Worker and beat count as at work, for as long as anybody looks."""
+    for name in ("worker", "beat"):
+        Heartbeat.objects.update_or_create(
+            name=name, defaults={"seen_at": timezone.now() + timedelta(days=1)}
+        )
+
+
 def small(owner: User) -> BootSession:
     """16 nodes, one session in progress with two failures, one over."""
     nodes = make_fleet(16)
@@ -366,6 +375,13 @@ def make_tasks(owner: User, count: int = 6) -> list[Task]:
         tasks.append(task)
     make_run(tasks[2], "unconfirmed", age=timedelta(minutes=4))
     return tasks
+
+
+def make_tasks_more(owner: User, count: int) -> None:
+    """More of the same, under other names."""
+    for number in range(count):
+        task = make_task(f"more-{number}", owner=owner)
+        make_run(task)
 
 
 def make_workflows(owner: User) -> list[Workflow]:

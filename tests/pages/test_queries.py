@@ -1,0 +1,71 @@
+"""The number of queries of a page does not grow with what it shows."""
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.pages import rows
+
+pytestmark = pytest.mark.django_db
+
+# At most so many, login and frame included. A page that needs more has got a query for each row.
+MOST = {
+    "/overview": 40,
+    "/sessions/": 20,
+    "/nodes/": 24,
+    "/tasks/": 22,
+    "/workflows/": 20,
+    "/activity/": 20,
+    "session": 34,
+    "session-live": 16,
+    "session-map": 8,
+    "node": 24,
+}
+
+
+def paths(session):
+    return {
+        **{path: path for path in MOST if path.startswith("/")},
+        "session": f"/sessions/{session.uuid}/",
+        "session-live": f"/sessions/{session.uuid}/live",
+        "session-map": f"/sessions/{session.uuid}/map.json",
+        "node": "/nodes/x1000c0s1b0n0/",
+    }
+
+
+def count(client, path):
+    with CaptureQueriesContext(connection) as seen:
+        assert client.get(path).status_code == 200
+    return len(seen)
+
+
+def test_queries_are_few_and_as_many_for_many_rows(ada, people):
+    session = rows.small(people["ada"])
+    few = {name: count(ada, path) for name, path in paths(session).items()}
+    rows.make_tasks_more(people["ada"], 12)
+    for number in range(20):
+        rows.make_session(
+            [*session.nodes.all()[:6]], name=f"more-{number}", owner=people["ada"], over=True, owns=False
+        )
+    many = {name: count(ada, path) for name, path in paths(session).items()}
+    assert {name: number for name, number in few.items() if number > MOST[name]} == {}
+    assert {name: (few[name], number) for name, number in many.items() if number > few[name]} == {}
+
+
+def test_the_map_of_ten_thousand_nodes_is_compact(olga, people):
+    nodes = rows.make_fleet(10_240)
+    rows.make_template()
+    session = rows.make_session(nodes, owner=people["olga"], failed=18)
+    plain = olga.get(f"/sessions/{session.uuid}/map.json")
+    document = json.loads(plain.content)
+    packed = olga.get(f"/sessions/{session.uuid}/map.json", headers={"accept-encoding": "gzip"})
+    page = olga.get(f"/sessions/{session.uuid}/", headers={"accept-encoding": "gzip"})
+    [members] = document["sets"]
+    names = members["nodes"].split(" ")
+    assert len(names) == 10_240
+    assert [len(phase["letters"]) for phase in members["phases"]] == [10_240] * 3
+    boot = members["phases"][1]["letters"]
+    assert boot.count("f") == 18
+    assert len(packed.content) + len(page.content) < 300 * 1024
