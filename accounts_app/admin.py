@@ -5,7 +5,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts_app.models import ApiKey, Domain, User
+from accounts_app.models import ApiKey, AuditEntry, Domain, User
 from accounts_app.services import revoke_key
 
 
@@ -50,3 +50,22 @@ class ApiKeyAdmin(admin.ModelAdmin):
         """Make them useless from now on."""
         for key in queryset:
             revoke_key(key=key, actor=request.user)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(admin.ModelAdmin):
+    """Who did what: to read and to filter, not to write."""
+
+    list_display = ["at", "username", "door", "method", "path", "target", "status", "address"]
+    list_filter = ["door", "method", "status", "at"]
+    search_fields = ["username", "access_key", "path", "target", "request_id"]
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False

@@ -115,6 +115,7 @@ class KeyAuthentication(BaseAuthentication):
             raise AuthenticationFailed(refused.message) from None
         if identity is None or identity.key is None:
             return None
+        django_request.recognised_key = identity.key  # type: ignore[attr-defined]  # for the audit
         return identity.user, identity.key
 
     def authenticate_header(self, request: Request) -> str:

@@ -26,6 +26,16 @@ class Domain(models.Model):
 class MusterUserManager(UserManager["User"]):
     """Makes users; whoever `createsuperuser` makes is a superadmin."""
 
+    def administered_by(self, user: Any) -> models.QuerySet[User]:
+        """Whose keys a user may handle: all, those of his domain (without superadmins), or his own."""
+        if not getattr(user, "is_authenticated", False) or not user.is_active or user.pk is None:
+            return self.none()
+        if user.is_superadmin:
+            return self.all()
+        if user.may(Verb.ADMIN) and user.domain_id is not None:
+            return self.filter(domain_id=user.domain_id).exclude(role=Role.SUPERADMIN)
+        return self.filter(pk=user.pk)
+
     def create_superuser(
         self, username: str, email: str | None = None, password: str | None = None, **extra: Any
     ) -> User:
@@ -102,3 +112,63 @@ class ApiKey(models.Model):
     def matches(self, secret: str) -> bool:
         """Whether this is the key's secret, in constant time."""
         return secrets.same(self.secret_digest, secrets.digest(secret, purpose="key"))
+
+
+class Unchangeable(Exception):
+    """Somebody tried to change or delete a row that is kept as it is."""
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Rows that are read, and nothing else."""
+
+    def visible_to(self, user: Any) -> AuditQuerySet:
+        """All for superadmins, the users of his domain for a domain's admin, his own for everybody else."""
+        if not getattr(user, "is_authenticated", False) or not user.is_active:
+            return self.none()
+        if user.is_superadmin:
+            return self.all()
+        if user.may(Verb.ADMIN) and user.domain_id is not None:
+            members = User.objects.filter(domain_id=user.domain_id).values("username")
+            return self.filter(username__in=members)
+        return self.filter(username=user.username)
+
+    def update(self, **values: Any) -> int:
+        raise Unchangeable("Audit rows can't be changed.")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise Unchangeable("Audit rows can't be deleted.")
+
+
+class AuditEntry(models.Model):
+    """One request that would change something: who, from where, by which door, what, with what result."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    request_id = models.UUIDField()
+    username = models.CharField(max_length=150, blank=True, db_index=True)
+    access_key = models.CharField(max_length=64, blank=True)
+    address = models.CharField(max_length=45, blank=True)
+    door = models.CharField(max_length=16)
+    method = models.CharField(max_length=16)
+    path = models.CharField(max_length=512)
+    view = models.CharField(max_length=200, blank=True)
+    target = models.CharField(max_length=255, blank=True)
+    status = models.PositiveSmallIntegerField()  # of the HTTP answer
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        who = self.username or "nobody"
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {who} {self.method} {self.path}: {self.status}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert once."""
+        if self.pk is not None:
+            raise Unchangeable("Audit rows can't be changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise Unchangeable("Audit rows can't be deleted.")

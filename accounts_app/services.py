@@ -66,6 +66,21 @@ def revoke_key(*, key: ApiKey, actor: Any) -> None:
             _record("key_revoked", key, actor)
 
 
+def rotate_key(*, key: ApiKey, actor: Any) -> IssuedKey:
+    """A new key like this one, which is revoked."""
+    with recording():
+        issued = issue_key(
+            user=key.user,
+            actor=actor,
+            name=key.name,
+            scope=key.scope,
+            expires_at=key.expires_at,
+            signs=bool(key.secret_encrypted),
+        )
+        revoke_key(key=key, actor=actor)
+    return issued
+
+
 def _record(name: str, key: ApiKey, actor: Any) -> None:
     record_event(
         name=name,

@@ -107,6 +107,7 @@ class ComponentView(ComponentsBase):
             raise PermissionDenied("With a node's token only actual_state.bss_token can be written.")
         if not token.is_carried_as(state["bss_token"]):
             raise PermissionDenied("The token in the body is not the one in the header.")
+        request._request.recognised_as = f"node {token.node.name}"  # for the audit
         services.report_actual_state(token=token)
         node = with_relations(Node.objects.filter(pk=token.node_id)).get()
         return answer(component_documents([node])[0])

@@ -1,0 +1,150 @@
+"""Keys and audit, `/api/v1/…`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+from drf_spectacular.utils import OpenApiTypes, extend_schema
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts_app import services
+from accounts_app.models import ApiKey, AuditEntry, User
+from accounts_app.permissions import may
+from accounts_app.serializers import (
+    AuditSerializer,
+    IssuedSerializer,
+    IssueSerializer,
+    KeySerializer,
+    MeSerializer,
+)
+from accounts_app.states import Verb
+
+
+class MeView(APIView):
+    """GET /api/v1/me"""
+
+    @extend_schema(responses=MeSerializer)
+    def get(self, request: Request) -> Response:
+        """Who asks, by role and by the key's scope."""
+        user: Any = request.user
+        key = request.auth if isinstance(request.auth, ApiKey) else None
+        return Response(
+            {
+                "username": user.username,
+                "role": user.role,
+                "domain": user.domain.name if user.domain else None,
+                "projects": sorted(user.groups.values_list("name", flat=True)),
+                "verbs": [verb for verb in Verb.values if may(user, verb, key)],
+                "access_key": key.access_key if key else None,
+            }
+        )
+
+
+class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    """One's own keys; those of his domain's users for an admin, all for a superadmin."""
+
+    serializer_class = KeySerializer
+    lookup_field = "access_key"
+    lookup_value_regex = "[A-Z0-9]+"
+    filterset_fields = ["scope", "user__username"]
+    verb = Verb.READ  # a viewer has keys, too: what they may do, his role bounds
+
+    def get_queryset(self) -> QuerySet[ApiKey]:
+        """Newest first."""
+        users = User.objects.administered_by(self.request.user)
+        return ApiKey.objects.filter(user__in=users).select_related("user").order_by("-id")
+
+    @extend_schema(request=IssueSerializer, responses={201: IssuedSerializer})
+    def create(self, request: Request) -> Response:
+        """Issue a key. Its secret is in this answer and nowhere else. A key can't issue a stronger one."""
+        serializer = IssueSerializer(data=request.data, context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        values = serializer.validated_data
+        self._bounded(request, values["scope"])
+        user = values.pop("user") or request.user
+        issued = services.issue_key(user=user, actor=request.user, **values)
+        return self._shown(issued)
+
+    def destroy(self, request: Request, access_key: str) -> Response:
+        """Revoke it, from now on and for good; repeating changes nothing."""
+        services.revoke_key(key=self.get_object(), actor=request.user)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None, responses={201: IssuedSerializer})
+    @action(detail=True, methods=["post"])
+    def rotate(self, request: Request, access_key: str) -> Response:
+        """A new key like this one; this one is revoked."""
+        key = self.get_object()
+        self._bounded(request, key.scope)
+        return self._shown(services.rotate_key(key=key, actor=request.user))
+
+    def _bounded(self, request: Request, scope: str) -> None:
+        if isinstance(request.auth, ApiKey) and not request.auth.allows(scope):
+            raise PermissionDenied("A key can't issue a key that may do more than itself.")
+
+    def _shown(self, issued: services.IssuedKey) -> Response:
+        body = {**KeySerializer(issued.key).data, "secret_key": issued.secret_key, "token": issued.token}
+        return Response(body, status=status.HTTP_201_CREATED)
+
+
+class AuditFilter(django_filters.FilterSet):
+    """By what audit rows are looked for."""
+
+    since = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="gte")
+    until = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="lt")
+    target = django_filters.CharFilter(lookup_expr="icontains")
+
+    class Meta:
+        model = AuditEntry
+        fields = ["username", "access_key", "door", "method", "status", "request_id", "address"]
+
+
+class AuditViewSet(mixins.ListModelMixin, viewsets.GenericViewSet):
+    """Who did what, newest first; refused requests too."""
+
+    serializer_class = AuditSerializer
+    filterset_class = AuditFilter
+
+    def get_queryset(self) -> QuerySet[AuditEntry]:
+        """One's own; his domain's for an admin; all for a superadmin."""
+        return AuditEntry.objects.visible_to(self.request.user).order_by("-id")
+
+    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
+    @action(detail=False, url_path="export.csv", url_name="export")
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """All rows that the filters leave, as CSV."""
+        rows = self.filter_queryset(self.get_queryset())
+        answer = StreamingHttpResponse(_csv(rows), content_type="text/csv; charset=utf-8")
+        answer["Content-Disposition"] = 'attachment; filename="audit.csv"'
+        return answer
+
+
+class _Line:
+    """What csv writes to; gives back the line."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def _csv(rows: QuerySet[AuditEntry]) -> Iterator[str]:
+    fields = AuditSerializer.Meta.fields
+    writer = csv.writer(_Line())
+    yield writer.writerow(fields)
+    for row in rows.values_list(*fields).iterator(chunk_size=1000):
+        yield writer.writerow([_harmless(value) for value in row])
+
+
+def _harmless(value: Any) -> str:
+    """A spreadsheet takes what begins with one of these for a formula."""
+    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text

@@ -1,0 +1,16 @@
+"""Doors of this app: `pages` for people, `api` for programs."""
+
+from django.urls import URLPattern, URLResolver, include, path
+from rest_framework.routers import SimpleRouter
+
+from accounts_app.api import AuditViewSet, KeyViewSet, MeView
+
+router = SimpleRouter()
+router.register("keys", KeyViewSet, "api-key")
+router.register("audit", AuditViewSet, "api-audit")
+
+pages: list[URLPattern | URLResolver] = []
+api: list[URLPattern | URLResolver] = [
+    path("api/v1/me", MeView.as_view(), name="api-me"),
+    path("api/v1/", include(router.urls)),
+]
