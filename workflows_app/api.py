@@ -77,7 +77,8 @@ class WorkflowViewSet(viewsets.GenericViewSet):
 
     def get_queryset(self) -> QuerySet[Workflow]:
         rows = Workflow.objects.visible_to(self.request.user)
-        return rows.select_related("domain", "runtime", "deployment__revision").prefetch_related("keys")
+        rows = rows.select_related("domain", "runtime", "deployment__revision")
+        return rows.prefetch_related("keys", "deployment__services")
 
     def list(self, request: Request) -> Response:
         """All workflows, by name."""

@@ -64,7 +64,7 @@ def store_fault(pk: str, claim: int, fault: RuntimeFault) -> int:
         late = now > deployment.changed_at + timedelta(seconds=deployment.deadline_seconds)
         if fault.permanent or late:
             _give_up(deployment, str(fault))
-        deployment.colour = deployment.present_colour()
+        tell_colour(deployment)
         deployment.save(update_fields=["attempts", "fault", "error", "colour"])
         return deployment.attempts
 
@@ -275,6 +275,11 @@ def _tell_changes(deployment: Deployment, before: dict[str, Any], after: dict[st
             record_event(**deployment.event("service_changed", service=service))
     for key in before.keys() - after.keys():
         record_event(**deployment.event("service_removed", service={"id": key}))
+    tell_colour(deployment)
+
+
+def tell_colour(deployment: Deployment) -> None:
+    """Tell when the colour of the whole is another than was last told; saving it is the caller's."""
     colour = deployment.present_colour()
     if colour != deployment.colour:
         record_event(**deployment.event("workflow_colour", actualStatus=colour, previous=deployment.colour))

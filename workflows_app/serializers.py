@@ -12,6 +12,7 @@ from rest_framework import serializers
 from accounts_app.models import ApiKey
 from workflows_app import spec
 from workflows_app.models import Deployment, Revision, Run, Runtime, Workflow
+from workflows_app.models.deployments import stream_count
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -174,6 +175,20 @@ def _named(values: dict[str, str], form: re.Pattern[str], what: str) -> dict[str
     return values
 
 
+@extend_schema_field(ServiceSerializer(many=True))
+class ServicesField(serializers.Field):
+    """All services of a workflow, each one whole: a PATCH replaces the list, and never half a service."""
+
+    def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
+        # A serializer of its own: beneath one that is partial, defaults would be left out.
+        check = ServiceSerializer(data=data, many=True, max_length=50)  # type: ignore[call-arg]
+        check.is_valid(raise_exception=True)
+        return [dict(each) for each in check.validated_data]
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
 def clean_services(value: Any) -> list[dict[str, Any]]:
     """Services as they are stored, for forms and files. Raises Django's ValidationError."""
     check = ServiceSerializer(data=value, many=True)
@@ -192,7 +207,7 @@ class WorkflowSerializer(Strict):
         slug_field="name", queryset=Runtime.objects.all(), required=False, help_text="By default `local`."
     )
     mode = serializers.ChoiceField(["SYNC", "ASYNC"], default="SYNC")
-    services = ServiceSerializer(many=True, max_length=50)  # type: ignore[call-arg]
+    services = ServicesField()
     entry = TextField(
         max_length=40, allow_blank=True, default="", help_text="Which service takes requests; else the first."
     )
@@ -238,7 +253,11 @@ class WorkflowSerializer(Strict):
     def get_colour(self, workflow: Workflow) -> str | None:
         """GREEN, YELLOW, ORANGE or RED."""
         deployment = _deployment(workflow)
-        return deployment.present_colour() if deployment else None
+        if deployment is None:
+            return None
+        if "stream" not in self.context:
+            self.context["stream"] = stream_count()  # once for a whole list
+        return deployment.present_colour(self.context["stream"])
 
     def get_revision(self, workflow: Workflow) -> int | None:
         """Number of the published revision."""

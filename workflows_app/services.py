@@ -22,6 +22,7 @@ from workflows_app import steps
 from workflows_app.drivers.base import Reason, Rollout
 from workflows_app.models import Deployment, Revision, Run, Runtime, Service, Workflow
 from workflows_app.models.workflows import driver_of
+from workflows_app.observed import tell_colour
 from workflows_app.states import DeploymentStatus, PublishingMode, RunStatus
 
 
@@ -140,9 +141,10 @@ def _check(workflow: Workflow) -> None:
         entry = next((spec for spec in workflow.services if spec["name"] == workflow.entry), None)
         if entry is None:
             raise ValidationError({"entry": f"There is no service {workflow.entry}."})
-        if not entry.get("port") and not workflow.runtime.kind == "process":
+        if not entry.get("port"):
             raise ValidationError({"entry": f"Service {workflow.entry} takes no requests: it has no port."})
-    draft = Deployment(workflow=workflow, revision=Revision(workflow=workflow, body=workflow.body()))
+    # By its id: given the workflow itself, the draft would pass for its deployment from then on.
+    draft = Deployment(workflow_id=workflow.pk, revision=Revision(body=workflow.body()))
     try:
         problems = driver_of(workflow.runtime).check(draft.plan(""))
     except ValueError as error:
@@ -245,6 +247,8 @@ def _roll_out(
     _expect_services(deployment, fresh)
     if deployment.status != DeploymentStatus.PUBLISHING:
         deployment.move_to(DeploymentStatus.PUBLISHING)
+    tell_colour(deployment)
+    deployment.save(update_fields=["colour"])
     _tell(deployment.workflow, "workflow_rollout", actor, revision=revision.number, replicas=replicas)
     return task
 
@@ -344,6 +348,8 @@ def unpublish_workflow(*, workflow: Workflow, actor: Any) -> BackgroundTask:
         _ask(deployment, task)
         deployment.services.update(desired=0)
         deployment.move_to(DeploymentStatus.UNPUBLISHING)
+        tell_colour(deployment)
+        deployment.save(update_fields=["colour"])
         _tell(workflow, "workflow_withdrawn", actor)
     return task
 
