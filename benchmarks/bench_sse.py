@@ -1,0 +1,182 @@
+"""Event streams: deliveries per second and latency next to nginx with nchan, memory of idle listeners.
+
+One server process on one core, listeners and publisher on the other. Each server gets its turn with the same
+listeners; its saturated rate is the highest of a rising series at which at least 98.5 % of the events came,
+and 99 % of them within half a second (1.5 s at 4,000 listeners). Muster is measured through its real door:
+a bearer token, the filter, rows in the database, the bell. Events have about 240 bytes on the wire.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.report import BenchOptions, Report
+from benchmarks.sse.servers import Muster, Nchan, Server, Talk
+
+CROWDS = (200, 1000, 4000)
+SECONDS = 3.0
+DELIVERED = 0.985
+STEP = 1.6
+FIRST = {"nchan": 40_000, "daphne": 120_000, "uvicorn": 120_000}  # deliveries per second
+LIGHT = 10_000  # deliveries per second
+IDLE = 10_000
+AIM = 4.0
+LIGHT_P99_MS = 150
+IDLE_KIB = 25
+
+
+def run(options: BenchOptions) -> Report:
+    """Measure; `sizes` are numbers of listeners (by default 200, 1,000 and 4,000)."""
+    report = Report("sse")
+    crowds = options.sizes_or(*CROWDS)
+    home = Path(tempfile.mkdtemp(prefix="muster-sse-", dir="/tmp"))
+    try:
+        saturated: dict[tuple[str, int], float] = {}
+        peer = Nchan.missing()
+        kinds = [*([] if peer else ["nchan"]), "daphne"]
+        if importlib.util.find_spec("uvicorn"):
+            kinds.append("uvicorn")
+        else:
+            report.notes.append("uvicorn is not installed here, so it was not measured.")
+        if peer:
+            report.notes.append(f"There is no peer to compare with: {peer}.")
+        for kind in kinds:
+            _measure(report, kind, home, crowds, saturated)
+        _idle(report, home)
+    finally:
+        if options.keep:
+            report.notes.append(f"All files are in {home}.")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+    return report
+
+
+def make(kind: str, home: Path) -> Server:
+    """A server of this kind."""
+    return Nchan(home) if kind == "nchan" else Muster(home, kind)
+
+
+def _measure(
+    report: Report, kind: str, home: Path, crowds: tuple[int, ...], saturated: dict[tuple[str, int], float]
+) -> None:
+    for crowd in crowds:
+        server = make(kind, home)
+        listeners = Talk(_crowd_command(), _environment())
+        try:
+            server.start()
+            before = server.memory()
+            took = listeners.ask(
+                do="connect", port=server.port, count=crowd, path=server.path, headers=server.headers
+            )["seconds"]
+            memory = (server.memory() - before) / crowd
+            if crowd == max(crowds):
+                _light(report, kind, server, listeners, crowd)
+            rate, seen = _saturate(server, listeners, crowd, FIRST[kind])
+            saturated[kind, crowd] = rate
+            peer = saturated.get(("nchan", crowd))
+            name = f"{kind}, {crowd:,} listeners: saturated"
+            if kind == "nchan" or not peer:
+                report.add(name, rate, "deliveries/s")
+            else:
+                report.add(
+                    name, rate, "deliveries/s", reference=peer, against="nchan", better="more",
+                    within=AIM if kind == "daphne" else None,
+                )  # fmt: skip
+            report.notes.append(
+                f"{kind} at {crowd:,}: {1000 * took / crowd:.1f} ms to open a stream, "
+                f"{memory:.1f} KiB each; {seen}"
+            )
+        finally:
+            listeners.close()
+            server.stop()
+
+
+def _saturate(server: Server, listeners: Talk, crowd: int, first: float) -> tuple[float, str]:
+    """The highest rate that is kept, and what was seen on the way there."""
+    rate, best, seen = first, 0.0, []
+    patience = 1.5 if crowd >= 4000 else 0.5
+    failures = 0
+    while failures < 2 and rate < 2e7:
+        delivered, expected, p99, lasted = _try(server, listeners, crowd, rate, SECONDS)
+        real = delivered / lasted
+        seen.append(f"{rate / 1000:,.0f}k→{real / 1000:,.0f}k/s p99 {1000 * p99:,.0f} ms")
+        if delivered >= DELIVERED * expected and p99 <= patience:
+            best, failures = max(best, real), 0
+            rate *= STEP
+        else:
+            failures += 1  # once more, for others use the machine too
+    return best, ", ".join(seen)
+
+
+def _try(
+    server: Server, listeners: Talk, crowd: int, rate: float, seconds: float
+) -> tuple[int, int, float, float]:
+    """Publish at `rate` deliveries a second; events that came, events sent, p99 in seconds, seconds taken."""
+    assert server.publisher is not None
+    per_second = rate / crowd
+    expected = round(per_second * seconds) * crowd
+    listeners.tell(do="listen", expect=expected, limit=seconds * 2 + 2)
+    server.publisher.tell(rate=per_second, seconds=seconds)
+    sent = server.publisher.hear()
+    heard = listeners.hear()
+    if heard["events"] < expected:
+        # What still comes belongs to this try and must not count in the next.
+        listeners.ask(do="listen", expect=expected - heard["events"], limit=5.0)
+    return heard["events"], sent["sent"] * crowd, heard["p99"], max(sent["seconds"], seconds)
+
+
+def _light(report: Report, kind: str, server: Server, listeners: Talk, crowd: int) -> None:
+    """Latency where the server has time."""
+    assert server.publisher is not None
+    seconds = 8.0
+    rate = LIGHT / crowd
+    expected = round(rate * seconds) * crowd
+    listeners.tell(do="listen", expect=expected, limit=seconds + 5)
+    server.publisher.tell(rate=rate, seconds=seconds)
+    server.publisher.hear()
+    heard = listeners.hear()
+    bound = {"reference": LIGHT_P99_MS, "against": "aim"} if kind == "daphne" else {}
+    name = f"{kind}, {crowd:,} listeners, {LIGHT:,} deliveries/s: p99"
+    report.add(name, 1000 * heard["p99"], "ms", **bound)
+    report.notes.append(
+        f"{kind} light: p50 {1000 * heard['p50']:.0f} ms, {heard['events']} of {expected} events"
+    )
+
+
+def _idle(report: Report, home: Path) -> None:
+    """How many do nothing, and what each costs."""
+    server = make("daphne", home)
+    listeners = Talk(_crowd_command(), _environment())
+    try:
+        server.start()
+        listeners.ask(do="connect", port=server.port, count=200, path=server.path, headers=server.headers)
+        before = server.memory()
+        took = listeners.ask(
+            do="connect", port=server.port, count=IDLE, path=server.path, headers=server.headers
+        )["seconds"]
+        each = (server.memory() - before) / IDLE
+        assert server.publisher is not None
+        listeners.tell(do="listen", expect=IDLE + 200, limit=30)
+        server.publisher.ask(rate=1.0, seconds=1.0)
+        heard = listeners.hear()
+        report.add(
+            "daphne, idle listeners held", heard["events"], "", reference=IDLE, against="aim", better="more"
+        )
+        report.add("daphne, memory of an idle listener", each, "KiB", reference=IDLE_KIB, against="aim")
+        report.notes.append(f"daphne: {IDLE:,} streams opened in {took:.0f} s")
+    finally:
+        listeners.close()
+        server.stop()
+
+
+def _crowd_command() -> list[str]:
+    return [sys.executable, "-m", "benchmarks.sse.crowd"]
+
+
+def _environment() -> dict[str, str]:
+    return dict(os.environ)

@@ -1,0 +1,1 @@
+"""Parts of the benchmark of the streams: a crowd of listeners, a publisher, the servers."""
