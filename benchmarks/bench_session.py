@@ -108,7 +108,7 @@ def measure(one: Stand, parts: list[FleetProcess], operation: str, size: int, *,
         outcome=outcome,
         memory_mb=memory.peak_mb,
         cpu={key: value - before["cpu"][key] for key, value in after["cpu"].items()},
-        worker=difference(after["worker"], before["worker"]),
+        worker=difference(after["worker"], before["worker"]) | {"missing": after["worker"]["missing"]},
         web_statements=_statements(after["web"]) - _statements(before["web"]),
         fleet_requests=after["requests"] - before["requests"],
         contradictions=sum(len(check_witness(log, reversals=reversals)) for log in logs),
@@ -166,6 +166,8 @@ def tell(report: Report, figures: Figures, operation: str, size: int) -> None:
     report.notes.append(f"{operation}, {size:,}: {figures.seconds:.1f} s; CPU seconds: {cpu}")
     if figures.outcome["errors"]:
         report.notes.append(f"{operation}, {size:,}: errors {figures.outcome['errors']}")
+    if worker["missing"]:
+        report.notes.append(f"shares are incomplete, unknown are {', '.join(worker['missing'])}")
     for text, count, seconds in figures.texts:
         report.notes.append(f"  {count:.0f} x, {seconds:.2f} s: {text}")
 
@@ -187,7 +189,7 @@ def difference(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     return {
         key: difference(value, before.get(key, {})) if isinstance(value, dict) else value - before.get(key, 0)
         for key, value in after.items()
-        if key not in ("texts", "pid")
+        if key not in ("texts", "missing")
     }
 
 
@@ -201,6 +203,7 @@ def _sum(notes: list[dict[str, Any]]) -> dict[str, Any]:
         "statements": Counter(),
         "parts": {},
         "texts": {},
+        "missing": sorted({place for one in notes for place in one["missing"]}),
     }
     for one in notes:
         for name in ("cpu", "driver_cpu", "sql_cpu", "sql_seconds"):

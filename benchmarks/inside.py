@@ -61,7 +61,8 @@ def start(*, name: str, operation: str, template: str = "bench") -> dict[str, st
 def stand_still(*, name: str) -> dict[str, str]:
     """A reboot of the template `name` in full swing, where no worker moves it: every twentieth node has
     failed to go on, with one of eight errors, the others are on their way up."""
-    from sessions_app import setup, work
+    from sessions_app import setup
+    from sessions_app.counts import Counts
     from sessions_app.models import BootSession, NodePhase
     from sessions_app.states import Category, Step
 
@@ -72,7 +73,7 @@ def stand_still(*, name: str) -> dict[str, str]:
         phase: list(NodePhase.objects.filter(session=session, phase__name=phase).order_by("id"))
         for phase in ("shutdown", "boot")
     }
-    counts = work.Counts()
+    counts = Counts()
     _place(rows["shutdown"], Category.SUCCEEDED, "", Step.NONE, counts)
     _place(rows["boot"], Category.IN_PROGRESS, "", Step.AWAIT_REPORT, counts)
     for place, error in enumerate(ERRORS):

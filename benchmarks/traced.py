@@ -6,6 +6,7 @@ children too) writes FILE.<pid>.json about once a second, with totals since its 
     {"pid", "cpu", "driver_cpu",                 CPU seconds of the process; of it the drivers' thread
      "statements": {"select": n, ..., "transaction": n}, "sql_cpu", "sql_seconds",
      "parts": {"claim", "write", "events", "set_up"}: {"calls", "cpu", "seconds", "sql_cpu"},
+     "missing": [functions that a part names and the product has not],
      "texts": {beginning of a statement: [n, seconds]}}
 
 CPU of a statement is that of executing it; fetching and building rows counts for the part around it. A part
@@ -15,6 +16,7 @@ does not contain another: events told in the middle of a write count as events.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import runpy
@@ -31,7 +33,7 @@ TRANSACTION = frozenset({"begin", "commit", "rollback", "savepoint", "release", 
 # part -> functions of the product, as module:name
 PARTS = {
     "claim": ("sessions_app.work:claim_due",),
-    "write": ("sessions_app.work:write", "sessions_app.work:tell_progress"),
+    "write": ("sessions_app.work:write", "sessions_app.endings:tell_progress"),
     "set_up": ("sessions_app.setup:set_up_session",),
     "events": (
         "events_app.services:_write",
@@ -50,6 +52,7 @@ class Notes:
         self._pid = 0
         self._written_at = 0.0
         self._open = threading.local()
+        self.missing: list[str] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -125,6 +128,7 @@ class Notes:
                 "sql_cpu": self.sql_cpu,
                 "sql_seconds": self.sql_seconds,
                 "parts": self.parts,
+                "missing": self.missing,
                 "texts": self.texts,
             }
         )
@@ -161,14 +165,22 @@ def install(file: str) -> None:
         task_postrun.connect(lambda **_: notes.write(), weak=False)
 
 
+def find(place: str) -> Callable[..., Any]:
+    """The function that `module:name` names. Raises ImportError or AttributeError."""
+    module_name, _, name = place.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
+    return function
+
+
 def _time_parts(notes: Notes) -> None:
     """Put the timed functions wherever the product's modules have the plain ones."""
-    import importlib
-
     for part, places in PARTS.items():
         for place in places:
-            module_name, _, name = place.partition(":")
-            plain = getattr(importlib.import_module(module_name), name)
+            try:
+                plain = find(place)
+            except (ImportError, AttributeError):
+                notes.missing.append(place)
+                continue
             timed = notes.part(part, plain)
             for module in list(sys.modules.values()):
                 if getattr(module, "__name__", "").split(".")[0].endswith("_app"):
