@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ from django.test import override_settings
 
 from sessions_app.drivers.base import Action, BootSource, Power, Reason, Target
 from sessions_app.drivers.ipmi import IpmiDriver
+from sessions_app.drivers.runner import Pump
 from tests.driver_contract import CANARY, ContractFleet, DriverContract, one, run
 
 pytestmark = pytest.mark.usefixtures("_registered")
@@ -186,3 +188,51 @@ def test_without_ipmitool_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         )
 
     run(body)
+
+
+@needs_ipmitool
+@pytest.mark.process
+def test_it_works_in_the_pumps_thread(bmcs: list[EmulatedBmc]) -> None:
+    """Child processes are reaped by signals, which Python delivers to the main thread only."""
+    pump = Pump()
+    try:
+        batch = [ipmi_target(bmc.address, Action.STATE, key) for key, bmc in enumerate(bmcs)]
+        pump.submit("ipmi", batch, begin_by=time.monotonic() + 6)
+        results = []
+        while pump.in_flight:
+            results += pump.drain(wait=1.0)
+        assert all(result.ok for result in results), results
+    finally:
+        pump.close()
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program called ipmitool that writes down how it was called and then takes its time."""
+    program = tmp_path / "ipmitool"
+    program.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\necho $$ > pid\n"
+        'printf "%s\\n" "$@" > arguments\nprintf "%s" "$IPMI_PASSWORD" > password\nexec sleep 60\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_the_password_is_on_no_command_line_and_no_process_outlives_its_action(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessions_app.drivers.bounded.OPERATION_SECONDS", 3.0)
+
+    async def body() -> None:
+        result = await one(IpmiDriver(), ipmi_target("ipmi://127.0.0.1", Action.STATE))
+        assert result.reason is Reason.TIMED_OUT
+        pid = int((stand_in / "pid").read_text())
+        until = time.monotonic() + 30
+        while Path(f"/proc/{pid}").exists():
+            assert time.monotonic() < until, "ipmitool goes on"
+            await asyncio.sleep(0.05)
+
+    run(body)
+    assert CANARY not in (stand_in / "arguments").read_text()
+    assert (stand_in / "password").read_text() == CANARY
