@@ -27,7 +27,15 @@ class BootedNode:
     domain: Any = None
     domain_id: int | None = None
     pk: int | None = None
-    username: str = ""
+
+    @property
+    def username(self) -> str:
+        """For events and the audit."""
+        return f"node {self.token.node.name}"
+
+    def get_username(self) -> str:
+        """As a user's."""
+        return self.username
 
     def may(self, verb: str) -> bool:
         """Nothing that people and programs may."""

@@ -122,13 +122,13 @@ class BosView(APIView):
 
     def body(self, schema: Draft4Validator | None = None) -> Any:
         """The request's JSON, checked against `schema`. Raises Problem 400, and 415 for other types."""
-        kind = (self.request.content_type or "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Problem(415, f"Invalid Content-type ({kind}), expected JSON data")
         try:
             raw = self.request.body
         except RequestDataTooBig:
             raise Problem(413, "The request body is too large") from None
+        kind = (self.request.content_type or "").partition(";")[0].strip().lower()
+        if raw and kind != "application/json":
+            raise Problem(415, f"Invalid Content-type ({kind}), expected JSON data")
         document = read_json(raw)
         if schema is not None:
             check(document, schema)

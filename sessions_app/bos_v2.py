@@ -18,7 +18,7 @@ from sessions_app.bos_v2_documents import session_document, template_document
 from sessions_app.bos_v2_status import status_of
 from sessions_app.models import BootSession, SessionTemplate
 from sessions_app.models.options import age
-from sessions_app.states import SessionStatus
+from sessions_app.states import Operation, SessionStatus
 
 VERSION = ("2", "50", "0")  # the release of BOS whose API this is
 TEMPLATE, SESSION = "Session template", "Session"
@@ -104,6 +104,19 @@ class TemplateView(TenantView):
         return {key: value for key, value in body.items() if key not in {"name", "tenant", "links"}}
 
 
+class TemplateValidView(TenantView):
+    """GET /v2/sessiontemplatesvalid/{id}"""
+
+    def get(self, request: Request, name: str) -> HttpResponse:
+        """One sentence: Valid, or what is wrong, or what may be; 200 in any case."""
+        template = self.single(SessionTemplate.objects.all(), TEMPLATE, name)
+        try:
+            warnings = services_bos.check_template(template=template, operation=Operation.BOOT)
+        except services.Refused as error:
+            return answer(str(error))
+        return answer("; ".join(warnings) or "Valid")
+
+
 class TemplateExampleView(BosView):
     """GET /v2/sessiontemplatetemplate"""
 
@@ -154,6 +167,10 @@ class SessionsView(TenantView):
         if found is None:
             raise Problem(400, f"Session Template Name invalid: {body['template_name']}")
         try:
+            services_bos.check_template(template=found, operation=body["operation"])
+        except services.Refused as error:
+            raise Problem(400, f"Session template fails check: {error}") from None
+        try:
             session = services.start_session(
                 template=found,
                 operation=body["operation"],
@@ -168,6 +185,15 @@ class SessionsView(TenantView):
             tenant = f" for tenant '{domain.name}'" if domain else ""
             raise Problem(409, f"Session '{body['name']}' already exists{tenant}") from None
         return answer(session_document(session), status=201)
+
+    def delete(self, request: Request) -> HttpResponse:
+        """Forget the sessions that match; without a `status` only complete ones."""
+        rows = self._filtered()
+        if not request.GET.get("status"):
+            rows = rows.filter(status=SessionStatus.COMPLETE)
+        for session in rows:
+            services_bos.delete_session(session=session, actor=request.user)
+        return nothing()
 
     def _filtered(self) -> QuerySet[BootSession]:
         query = self.request.GET
@@ -193,6 +219,19 @@ class SessionView(TenantView):
     def get(self, request: Request, name: str) -> HttpResponse:
         """One session's record."""
         return answer(session_document(self.single(BootSession.objects.all(), SESSION, name)))
+
+    def patch(self, request: Request, name: str) -> HttpResponse:
+        """BOS's internal write."""
+        session = self.single(BootSession.objects.all(), SESSION, name)
+        body = self.body(schemas.SESSION_PATCH)
+        session = services_bos.patch_session(session=session, patch=body, actor=request.user)
+        return answer(session_document(session))
+
+    def delete(self, request: Request, name: str) -> HttpResponse:
+        """Forget it; one that runs is cancelled first."""
+        session = self.single(BootSession.objects.all(), SESSION, name)
+        services_bos.delete_session(session=session, actor=request.user)
+        return nothing()
 
 
 class SessionStatusView(TenantView):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -11,14 +12,29 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from accounts_app.permissions import RolePermission
+from accounts_app.states import Verb
 from sessions_app import bos_v2_schemas as schemas
-from sessions_app import services
+from sessions_app import services, services_bos, services_components, services_staged
 from sessions_app.authentication import UNKNOWN, valid_token
-from sessions_app.bos import BosView, Problem, answer, check, not_found, storable
+from sessions_app.bos import (
+    BosView,
+    Problem,
+    answer,
+    check,
+    not_found,
+    nothing,
+    storable,
+    well_named,
+)
 from sessions_app.bos_v2_documents import component_documents, with_relations
-from sessions_app.models import BootToken, Node
+from sessions_app.counts import chunks
+from sessions_app.models import BootToken, BosOptions, Node
+from sessions_app.states import LastAction
 
 COMPONENT = "Component"
+PHASES = frozenset({"", "configuring", "powering_off", "powering_on"})
+BUSY = "BOS is currently changing the state of the node, and the actual state can not be accurately recorded"
+READ_AT_ONCE = 1000
 
 
 class ComponentsBase(BosView):
@@ -42,8 +58,130 @@ class ComponentsView(ComponentsBase):
     """GET, PUT, PATCH /v2/components"""
 
     def get(self, request: Request) -> HttpResponse:
-        """Components by id."""
-        return answer(component_documents(with_relations(self.visible().order_by("name"))))
+        """Components by id; all filters must match. A page is `page_size` long and begins after
+        `start_after_id`."""
+        query = request.GET
+        nodes = self.visible().order_by("name")
+        if "ids" in query:
+            nodes = nodes.filter(name__in=[name.strip().lower() for name in query["ids"].split(",")])
+        for parameter, lookup in (("session", "session__name"), ("staged_session", "staged_session__name")):
+            if query.get(parameter):
+                if not well_named(query[parameter]):
+                    raise Problem(400, f"'{query[parameter]}' is not the name of a session")
+                nodes = nodes.filter(**{lookup: query[parameter]})
+        if query.get("start_after_id"):
+            nodes = nodes.filter(name__gt=_storable(query["start_after_id"]).lower())
+        enabled = query_flag(query, "enabled")
+        if enabled is not None:
+            nodes = nodes.filter(enabled=enabled)
+        phase, status = query.get("phase", ""), query.get("status", "")
+        if phase not in PHASES:
+            raise Problem(400, f"'{phase}' is not one of {sorted(PHASES)}")
+        wanted = set(status.split(",")) if status else set()
+        size = query_number(query, "page_size", most=1048576)
+        return answer(self._page(with_relations(nodes), size, phase, wanted))
+
+    @staticmethod
+    def _page(nodes: QuerySet[Node], size: int, phase: str, status: set[str]) -> list[dict[str, Any]]:
+        """Up to `size` documents (0: all). Phase and status are computed, so they are looked at here."""
+        if not phase and not status:
+            return component_documents(nodes[:size] if size else nodes)
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            part = list(nodes.filter(name__gt=after)[:READ_AT_ONCE])
+            for document in component_documents(part):
+                said = document["status"]
+                if phase in {"", said["phase"]} and (not status or said["status"] in status):
+                    found.append(document)
+            if len(part) < READ_AT_ONCE or (size and len(found) >= size):
+                return found[:size] if size else found
+            after = part[-1].name
+
+    def put(self, request: Request) -> HttpResponse:
+        """Create or replace components."""
+        body = self.body(schemas.COMPONENTS_PUT)
+        documents = {item["id"]: item for item in body}
+        return answer(self._put(documents))
+
+    def _put(self, documents: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        domain = self.tenant(must_exist=True)
+        return _in_order(
+            services_components.put_components(documents=documents, domain=domain, actor=self.request.user)
+        )
+
+    def patch(self, request: Request) -> HttpResponse:
+        """Merge into components: each its own patch (an array), or one patch for all of a filter."""
+        body = self.body()
+        skip = query_flag(request.GET, "skip_bad_ids") or False
+        if isinstance(body, list):
+            check(body, schemas.COMPONENTS_PUT)
+            by_name = {item["id"]: item for item in body}
+            patches = {pk: by_name[name] for name, pk in self._ids(by_name, skip=skip).items()}
+        else:
+            check(body, schemas.COMPONENTS_BY_FILTER)
+            session = body["filters"].get("session")
+            if session:
+                ids = self.visible().filter(session__name=session).order_by("name")
+                patches = dict.fromkeys(ids.values_list("id", flat=True), body["patch"])
+            else:
+                names = body["filters"]["ids"].split(",")
+                patches = dict.fromkeys(self._ids(names, skip=skip).values(), body["patch"])
+        if not patches:
+            return answer([])
+        changed = services_components.patch_components(patches=patches, actor=request.user)
+        return answer(_in_order(changed))
+
+    def _ids(self, names: Iterable[str], *, skip: bool) -> dict[str, int]:
+        """Node id by name, in order. Raises Problem 404 for an unknown one, unless those are skipped."""
+        names = list(dict.fromkeys(names))
+        known: dict[str, int] = {}
+        for start in range(0, len(names), READ_AT_ONCE):
+            part = [name.strip().lower() for name in names[start : start + READ_AT_ONCE] if storable(name)]
+            known.update(self.visible().filter(name__in=part).values_list("name", "id"))
+        found = {}
+        for name in names:
+            pk = known.get(name.strip().lower())
+            if pk is not None:
+                found[name] = pk
+            elif not skip:
+                raise not_found(COMPONENT, name)
+        return found
+
+
+def _in_order(ids: Iterable[int]) -> list[dict[str, Any]]:
+    """Documents of these nodes, in this order."""
+    ids = list(ids)
+    rows: dict[int, Node] = {}
+    for part in chunks(ids):
+        rows.update((node.pk, node) for node in with_relations(Node.objects.filter(id__in=part)))
+    return component_documents(rows[pk] for pk in ids if pk in rows)
+
+
+def _storable(text: str) -> str:
+    if not storable(text):
+        raise Problem(400, "There are characters in the query that no id has")
+    return text
+
+
+def query_flag(query: Any, name: str) -> bool | None:
+    """A boolean of the query; None where it is not given. Raises Problem 400."""
+    text = query.get(name)
+    if text is None:
+        return None
+    if text.lower() not in {"true", "false"}:
+        raise Problem(400, f"Wrong type, expected 'boolean' for query parameter '{name}'")
+    return bool(text.lower() == "true")
+
+
+def query_number(query: Any, name: str, *, most: int) -> int:
+    """A whole number of the query from 0 to `most`; 0 where it is not given. Raises Problem 400."""
+    text = query.get(name, "0")
+    if not (text.isascii() and text.isdecimal()):
+        raise Problem(400, f"Wrong type, expected 'integer' for query parameter '{name}'")
+    if len(text) > 9 or int(text) > most:
+        raise Problem(400, f"{text[:20]} is greater than the maximum of {most} for query parameter '{name}'")
+    return int(text)
 
 
 class RoleOrReport(BasePermission):
@@ -64,6 +202,7 @@ class ComponentView(ComponentsBase):
     """GET, PUT, PATCH, DELETE /v2/components/{id}"""
 
     permission_classes = [RoleOrReport]
+    verbs: ClassVar[dict[str, str]] = {"DELETE": Verb.ADMIN}  # the node leaves the inventory
 
     def get(self, request: Request, name: str) -> HttpResponse:
         """One component."""
@@ -82,8 +221,32 @@ class ComponentView(ComponentsBase):
         if not request.user.is_authenticated:
             return self._report_unnamed(name)
         body = self.body(schemas.COMPONENT_BODY)
-        self.named(name)
-        raise Problem(400, f"{sorted(body)} can't be changed here")
+        node = self.named(name)
+        if "actual_state" in body and not self._may_report(node):
+            raise Problem(409, BUSY, title="Actual state can not be updated.")
+        services_components.patch_components(patches={node.pk: body}, actor=request.user)
+        return answer(_in_order([node.pk])[0])
+
+    @staticmethod
+    def _may_report(node: Node) -> bool:
+        """Not while the node is on its way down, or before it was switched on."""
+        if not node.enabled or node.last_action == LastAction.POWERING_ON:
+            return True
+        return bool(component_documents([node])[0]["status"]["status"] == "stable")
+
+    def put(self, request: Request, name: str) -> HttpResponse:
+        """Create or replace one component; its id is the path's."""
+        body = self.body(schemas.COMPONENT_BODY)
+        domain = self.tenant(must_exist=True)
+        changed = services_components.put_components(
+            documents={name: body}, domain=domain, actor=request.user
+        )
+        return answer(_in_order(changed)[0])
+
+    def delete(self, request: Request, name: str) -> HttpResponse:
+        """Forget the node."""
+        services_components.delete_component(node=self.named(name), actor=request.user)
+        return nothing()
 
     def _report_unnamed(self, name: str) -> HttpResponse:
         """The body's own token is all the identity there is."""
@@ -107,7 +270,37 @@ class ComponentView(ComponentsBase):
             raise PermissionDenied("With a node's token only actual_state.bss_token can be written.")
         if not token.is_carried_as(state["bss_token"]):
             raise PermissionDenied("The token in the body is not the one in the header.")
-        request._request.recognised_as = f"node {token.node.name}"  # for the audit
+        self.request._request.recognised_as = f"node {token.node.name}"  # for the audit
         services.report_actual_state(token=token)
         node = with_relations(Node.objects.filter(pk=token.node_id)).get()
         return answer(component_documents([node])[0])
+
+
+# -- staged sessions, options -----------------------------------------------------------------------
+
+
+class ApplyStagedView(ComponentsBase):
+    """POST /v2/applystaged"""
+
+    def post(self, request: Request) -> HttpResponse:
+        """Start what is staged for these nodes."""
+        body = self.body(schemas.APPLY_STAGED)
+        applied = services_staged.apply_staged(
+            names=body.get("xnames", []), nodes=self.visible(), actor=request.user
+        )
+        return answer({"failed": applied.failed, "ignored": applied.ignored, "succeeded": applied.succeeded})
+
+
+class OptionsView(BosView):
+    """GET, PATCH /v2/options"""
+
+    verbs: ClassVar[dict[str, str]] = {"PATCH": Verb.ADMIN}
+
+    def get(self, request: Request) -> HttpResponse:
+        """All options."""
+        return answer(BosOptions.current())
+
+    def patch(self, request: Request) -> HttpResponse:
+        """Change some; unknown names are accepted and dropped, as by the original."""
+        body = self.body(schemas.OPTIONS)
+        return answer(services_bos.set_options(values=body, actor=request.user))

@@ -9,9 +9,9 @@ from typing import Any
 from django.db.models import F, QuerySet
 
 from sessions_app.bos import seconds
+from sessions_app.counts import chunks
 from sessions_app.models import BootArtifacts, BootSession, Node, NodePhase, SessionTemplate
 from sessions_app.states import OFF_STEPS, LastAction, PhaseName, SessionStatus
-from sessions_app.counts import chunks
 
 
 def template_document(template: SessionTemplate) -> dict[str, Any]:

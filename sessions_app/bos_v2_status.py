@@ -13,9 +13,10 @@ from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from accounts_app.models import Domain
-from sessions_app.models import BootSession, Node, NodePhase
+from sessions_app.models import BootSession, NodePhase
 from sessions_app.models.nodes import natural
 from sessions_app.prepared import Prepared
+from sessions_app.services_staged import waiting_rows
 from sessions_app.states import Category, PhaseName, SessionStatus
 
 SHOWN = 10  # names of an error's nodes
@@ -118,7 +119,7 @@ def status_of(*, name: str, domain: Domain | None) -> dict[str, Any] | None:
     if not rows:
         return None
     session_id, status, stage, created, stopped, total, taken_over = rows[0][:7]
-    staged = _staged(session_id) if stage and status == SessionStatus.RUNNING else 0
+    staged = waiting_rows(session=session_id).count() if stage and status == SessionStatus.RUNNING else 0
     sums = add_up((PhaseCount(*row[7:]) for row in rows if row[7] is not None), waiting=staged)
     managed = total - taken_over
 
@@ -140,11 +141,6 @@ def status_of(*, name: str, domain: Domain | None) -> dict[str, Any] | None:
         "status": status,
         "timing": _timing(created, stopped if status == SessionStatus.COMPLETE else None),
     }
-
-
-def _staged(session_id: int) -> int:
-    """Nodes that wait for `applystaged`; one whose staged session was applied is counted once."""
-    return Node.objects.filter(staged_session=session_id).exclude(session=session_id).count()
 
 
 def _timing(created: datetime, stopped: datetime | None) -> dict[str, Any]:

@@ -159,6 +159,11 @@ def own(session: BootSession, boot_set: BootSet, node_ids: Iterable[int], now: d
         )
         for row in busy:
             rows.filter(node_id=row["node_id"]).update(due_at=row["until"])
+        # Of sessions that were deleted while a worker was at it.
+        for node_id, until in Node.objects.filter(id__in=ids, busy_until__gt=now).values_list(
+            "id", "busy_until"
+        ):
+            rows.filter(node_id=node_id).update(due_at=until)
 
 
 def _desire(session: BootSession, boot_set: BootSet, ids: list[int], now: datetime) -> None:
@@ -187,6 +192,7 @@ def _desire(session: BootSession, boot_set: BootSet, ids: list[int], now: dateti
 def _stage(session: BootSession, boot_set: BootSet, node_ids: list[int], now: datetime) -> None:
     """Keep for later what these nodes are to run; nothing is due until it is applied."""
     artifacts: BootArtifacts | None = boot_set.artifacts
+    take_over(node_ids, session, now, staged=True)
     for ids in chunks(node_ids):
         Node.objects.filter(id__in=ids).update(
             staged=artifacts,
@@ -196,13 +202,20 @@ def _stage(session: BootSession, boot_set: BootSet, node_ids: list[int], now: da
         )
 
 
-def take_over(node_ids: Iterable[int], by: BootSession, now: datetime) -> None:
-    """Take nodes from the sessions that work on them: they show there as excluded, with the reason."""
+def take_over(node_ids: Iterable[int], by: BootSession, now: datetime, *, staged: bool = False) -> None:
+    """Take nodes from the sessions that work on them: they show there as excluded, with the reason.
+
+    `staged`: from the staged sessions that they wait for, which would wait for ever otherwise.
+    """
     lost: dict[int, int] = defaultdict(int)
     for ids in chunks(node_ids):
-        rows = NodePhase.objects.filter(
-            node_id__in=ids, session__status=SessionStatus.RUNNING, node__session=F("session")
-        ).exclude(session=by)
+        rows = NodePhase.objects.filter(node_id__in=ids, session__status=SessionStatus.RUNNING)
+        if staged:
+            rows = rows.filter(session__stage=True, node__staged_session=F("session"))
+            rows = rows.exclude(node__session=F("session"))
+        else:
+            rows = rows.filter(node__session=F("session"))
+        rows = rows.exclude(session=by)
         for session_id, count in exclude_rows(rows, f"Taken over by session {by.name}.", now).items():
             lost[session_id] += count
     for session_id in sorted(lost):

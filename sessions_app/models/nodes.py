@@ -186,6 +186,7 @@ class Node(models.Model):
     actual_at = models.DateTimeField(null=True, blank=True)  # when it reported last
     actual_configuration = models.CharField(max_length=127, blank=True)  # applied in this boot
     script_at = models.DateTimeField(null=True, blank=True)  # when its boot script was fetched last
+    busy_until = models.DateTimeField(null=True, blank=True)  # a deleted session's worker may talk to it
 
     last_action = models.CharField(max_length=32, choices=LastAction, blank=True, default=LastAction.NONE)
     last_action_at = models.DateTimeField(null=True, blank=True)

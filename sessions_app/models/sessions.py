@@ -97,6 +97,7 @@ class BootSession(Lifecycle):
     open_nodes = models.IntegerField(default=0)  # not yet succeeded, failed or excluded
     taken_over = models.IntegerField(default=0)  # nodes that newer sessions took
     components = models.TextField(blank=True)  # BOS v2: the frozen set, comma-separated
+    status_deleted = models.BooleanField(default=False)  # BOS v1: its status was deleted by hand
 
     objects = models.Manager.from_queryset(BootSessionQuerySet)()
 
@@ -168,6 +169,7 @@ class BootSet(models.Model):
     node_count = models.IntegerField(default=0)
     started_at = models.DateTimeField(null=True, blank=True)
     stopped_at = models.DateTimeField(null=True, blank=True)
+    status_deleted = models.BooleanField(default=False)  # BOS v1: its status was deleted by hand
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["session", "name"], name="boot_set_name_in_session")]
