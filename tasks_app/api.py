@@ -59,7 +59,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
     def get_queryset(self) -> QuerySet[Task]:
         """Those of the user's domain."""
         newest = Prefetch("runs", Run.objects.newest_of_each(), to_attr="newest")
-        tasks = Task.objects.visible_to(self.request.user).existing().select_related("domain")
+        tasks = Task.objects.existing().visible_to(self.request.user).select_related("domain")
         return tasks.prefetch_related("triggers", newest)
 
     @extend_schema(

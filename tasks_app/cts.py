@@ -104,7 +104,7 @@ class CtsView(APIView):
             body["request_id"] = self.request_id
         return Response(body, status=status)
 
-    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         text = (
             f"'{request.method}' in an unsupported method. The {self.api_name} API currently supports the "
             f"method(s): '{self.api_methods}'"
@@ -118,7 +118,7 @@ class CtsView(APIView):
     def tasks(self) -> Any:
         """The tasks that the caller sees: of the tenant he names, else of his own domain."""
         user: Any = self.request.user
-        found = Task.objects.visible_to(user).existing().select_related("domain")
+        found = Task.objects.existing().visible_to(user).select_related("domain")
         tenant = self.request.headers.get(TENANT, "")
         if tenant:
             return found.filter(domain__name=tenant)

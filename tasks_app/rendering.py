@@ -58,7 +58,7 @@ def render(run: Run, note: Callable[..., None]) -> Rendered:
         if row is not None and item.fires and _handles(run, row):
             Trigger.objects.filter(pk=row.pk).update(handled=digest)
         if item.feeds:
-            inputs[item.kind] = {**inputs.get(item.kind, {}), **value}
+            inputs[item.kind] = {**inputs.get(item.kind, {}), **(value or {})}
     wanted = list(run.document.get("providers") or [])
     hidden = list(provider_environment(wanted, settings.MUSTER_TASK_PROVIDERS).values())
     for word in wanted:

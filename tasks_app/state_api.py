@@ -48,9 +48,7 @@ def state(request: HttpRequest, name: str) -> HttpResponse:
         return response
     with recording():
         TerraformState.of(task.name, task.domain_id)
-        row = TerraformState.objects.select_for_update(of=("self",)).get(
-            name=task.name, domain_id=task.domain_id
-        )
+        row = TerraformState.objects.select_for_update(of=("self",)).get(name=task.name, domain=task.domain)
         return _ACTIONS[request.method](request, row, task, run_id)
 
 
@@ -70,7 +68,7 @@ def _identify(request: HttpRequest, name: str) -> tuple[Task | None, int | None]
     key = find_key(password)
     if key is None or not may(key.user, Verb.ADMIN, key):
         return None, None
-    return Task.objects.visible_to(key.user).existing().filter(name=name).first(), None
+    return Task.objects.existing().visible_to(key.user).filter(name=name).first(), None
 
 
 def _refuse(status: int, detail: str) -> JsonResponse:

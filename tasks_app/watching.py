@@ -232,7 +232,12 @@ class Watcher:
 
     async def _store(self, kind: str, spec: dict[str, Any], **seen: Any) -> None:
         """Write until the database takes it: what was seen must not be lost."""
-        while await self._in_database(lambda: (store(kind, spec, **seen), True)[1]) is None:
+
+        def write() -> bool:
+            store(kind, spec, **seen)
+            return True
+
+        while not await self._in_database(write):
             await asyncio.sleep(1)
 
     async def _in_database(self, act: Callable[[], T]) -> T | None:

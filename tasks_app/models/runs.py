@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from accounts_app.models import User
@@ -203,7 +204,7 @@ class TaskEventQuerySet(models.QuerySet["TaskEvent"]):
     def newest(self, count: int) -> Self:
         """The newest `count` of each task, newest first."""
         rank = models.Window(
-            models.functions.RowNumber(),
+            RowNumber(),
             partition_by=F("task_id"),
             order_by=[F("end_time").desc(), F("pk").desc()],
         )

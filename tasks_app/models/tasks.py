@@ -15,7 +15,7 @@ from events_app.models import Lifecycle, LifecycleQuerySet
 from tasks_app.states import HEARD, NAMED, TASK_MOVES, VISIBLE, WATCHED, Health, TaskStatus, TriggerKind
 
 
-class TaskQuerySet(LifecycleQuerySet, OwnedQuerySet):
+class TaskQuerySet(LifecycleQuerySet, OwnedQuerySet):  # type: ignore[override]  # of as_manager
     """Tasks: moved by `move`, seen by `visible_to`."""
 
     def existing(self) -> Self:
