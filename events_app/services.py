@@ -25,10 +25,12 @@ TELL_EVERY = timedelta(milliseconds=250)  # a background task tells of its progr
 
 
 class _Pending(threading.local):
-    """Events of this thread's open `recording` blocks, innermost last."""
+    """Events of this thread's open `recording` blocks, innermost last; the steps that receivers want to
+    wake while they are told."""
 
     def __init__(self) -> None:
         self.blocks: list[list[LifecycleEvent]] = []
+        self.wakes: dict[tuple[str, tuple[Any, ...]], Any] | None = None
 
 
 _pending = _Pending()
@@ -104,10 +106,19 @@ def _write(events: list[LifecycleEvent]) -> None:
 
 def _tell(events: list[LifecycleEvent]) -> None:
     ring_bell(events[-1].number)
-    for event in events:
-        for receiver, answer in event_recorded.send_robust(sender=LifecycleEvent, event=event):
-            if isinstance(answer, Exception):
-                log.error("%s failed on event %s: %s", receiver, event.number, answer)
+    outer = _pending.wakes
+    wakes: dict[tuple[str, tuple[Any, ...]], Any] = {}
+    _pending.wakes = wakes
+    try:
+        for event in events:
+            for receiver, answer in event_recorded.send_robust(sender=LifecycleEvent, event=event):
+                if isinstance(answer, Exception):
+                    log.error("%s failed on event %s: %s", receiver, event.number, answer)
+    finally:
+        _pending.wakes = outer
+    # A commit of a thousand events wakes a step once: a message says "look", not what there is to see.
+    for (_, arguments), step in wakes.items():
+        _send_wake(step, arguments)
 
 
 def ring_bell(number: int) -> None:
@@ -132,12 +143,19 @@ def wake(step: Any, *args: Any) -> None:
     next tick does the same, so failing to send it is logged and forgotten."""
 
     def send() -> None:
-        try:
-            step.apply_async(args, ignore_result=True, expires=60)
-        except Exception as error:  # kombu raises its own, the client's and the socket's errors
-            log.warning("Could not wake %s: %s", step.name, error)
+        if _pending.wakes is not None:
+            _pending.wakes[step.name, args] = step
+        else:
+            _send_wake(step, args)
 
     transaction.on_commit(send)
+
+
+def _send_wake(step: Any, arguments: tuple[Any, ...]) -> None:
+    try:
+        step.apply_async(arguments, ignore_result=True, expires=60)
+    except Exception as error:  # kombu raises its own, the client's and the socket's errors
+        log.warning("Could not wake %s: %s", step.name, error)
 
 
 # -- background tasks ---------------------------------------------------------------------------------
