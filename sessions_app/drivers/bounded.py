@@ -29,6 +29,7 @@ BREAKER_SECONDS_MOST = 60.0
 PATIENCE_SECONDS = 0.5  # after this a waiting action lends its place to others
 LATE_SECONDS = 0.1  # a timer that fires later than this tells of an overloaded process
 IN_FLIGHT = 128  # enough for 2,500 requests a second at 50 ms each, few enough for their TLS handshakes
+SLOW_SECONDS = 4.0  # a BMC that takes longer for what comes before the switch is slow itself
 SILENT = frozenset({Reason.UNREACHABLE, Reason.TIMED_OUT})
 NO_ANSWER = "BMC does not answer"
 
@@ -243,8 +244,8 @@ class BoundedDriver(PowerDriver):
         except PowerError as error:
             return failure(target, error.reason, error.error)
         except TooLateError:
-            # Less than a second spent on it: the queue was slow, not the BMC, so it was no attempt.
-            if time.monotonic() - started < 1.0:
+            # Begun late, so the queue was slow and not the BMC: nothing was switched, it was no attempt.
+            if time.monotonic() - started < SLOW_SECONDS:
                 return Result(key=target.key, ok=False, begun=False)
             return failure(target, Reason.TIMED_OUT, "BMC was too slow to be switched in time")
         except TimeoutError:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sessions_app.drivers.base import Action, BootSource, Target
+from sessions_app.drivers.base import Action, BootSource, Result, Target
 from sessions_app.drivers.redfish import RedfishDriver
-from tests.driver_contract import CANARY, ContractFleet
+from tests.driver_contract import CANARY, ContractFleet, one, run
 
 from .scripted_bmc import SYSTEM, ScriptedBmc
 
@@ -36,6 +36,22 @@ def redfish_target(
         secrets={"password": CANARY},
         boot=boot,
     )
+
+
+def act(*targets: Target) -> list[Result]:
+    """Do these actions one after another with one driver."""
+    results = []
+
+    async def body() -> None:
+        driver = RedfishDriver()
+        try:
+            for target in targets:
+                results.append(await one(driver, target))
+        finally:
+            await driver.aclose()
+
+    run(body)
+    return results
 
 
 class ClosedPort:
