@@ -25,7 +25,7 @@ from benchmarks.measure import cpu_seconds, wait_for
 from benchmarks.report import ROOT
 from deploy.local.keep import die_with_parent
 
-PROCESSES = ("redis", "web", "worker", "beat")
+PROCESSES = ("redis", "web", "worker", "runner", "beat")
 TRACED = ("web", "worker")
 
 

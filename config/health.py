@@ -24,9 +24,9 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when database and broker answer and a worker and the beat were seen lately, else 503 with which."""
+    """200 when database and broker answer and workers and the beat were seen lately, else 503 with which."""
     parts = {"database": _database_answers(), "broker": _broker_answers()}
-    for name in ("worker", "beat"):
+    for name in ("worker", "runner", "beat"):
         parts[name] = parts["database"] and services.seen_within(name, SEEN_WITHIN)
     ready = all(parts.values())
     body = {"status": "ready" if ready else "not ready", "parts": parts}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 
-from accounts_app.permissions import page_needs
+from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from config import activity
 from events_app.services import seen_within
@@ -31,14 +31,14 @@ def attention_counts(user: Any) -> dict[str, int]:
 
 def attention(user: Any) -> list[Any]:
     """What needs a person, over all areas, worst first."""
-    found = [*sessions.attention(user), *tasks.attention(user), *workflows.attention(user)]
+    found: list[Any] = [*sessions.attention(user), *tasks.attention(user), *workflows.attention(user)]
     rank = {"red": 0, "amber": 1}
     return _missing_parts() + sorted(found, key=lambda line: rank.get(line.look[1], 2))
 
 
 def _missing_parts() -> list[Attention]:
     """Parts of the service that nobody has seen at work lately."""
-    missing = [name for name in ("worker", "beat") if not seen_within(name, SEEN_WITHIN)]
+    missing = [name for name in ("worker", "runner", "beat") if not seen_within(name, SEEN_WITHIN)]
     if not missing:
         return []
     names = "Nothing that is asked for is done before it is back; /readyz tells more."
@@ -47,9 +47,9 @@ def _missing_parts() -> list[Attention]:
 
 
 @page_needs(Verb.READ)
-def overview(request: HttpRequest) -> HttpResponse:
+def overview(request: PageRequest) -> HttpResponse:
     """`/` for people."""
-    user: Any = request.user
+    user = request.user
     recent = sessions.sessions_with_counts(user).order_by("-created_at")[:6]
     context = {
         "attention": attention(user),

@@ -354,6 +354,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         # Celery says each tick's arrival and end at INFO: two lines a second that nobody reads.
         "celery.worker.strategy": {"level": "WARNING"},
+        "celery.worker.request": {"level": "WARNING"},  # ticks that expired while a worker was busy
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
     },

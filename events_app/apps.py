@@ -1,5 +1,7 @@
 """What happened, and who hears of it."""
 
+from typing import Any
+
 from django.apps import AppConfig
 
 
@@ -15,7 +17,8 @@ class EventsConfig(AppConfig):
 
         from events_app import services
 
-        def note_worker(**_: object) -> None:
-            services.note_seen("worker")
+        def note_worker(sender: Any = None, **_: object) -> None:
+            # Named before the @: `worker` boots nodes, `runner` does the rest (Procfile).
+            services.note_seen(str(getattr(sender, "hostname", "worker")).split("@")[0])
 
         worker_ready.connect(note_worker, weak=False, dispatch_uid="events_app.note_worker")

@@ -7,9 +7,9 @@ from events_app import services
 
 @shared_task(ignore_result=True)
 def note_beat() -> None:
-    """Beat sent it and a worker runs it: both are at work."""
+    """Beat sent it and the workers of the default queue run it: both are at work."""
     services.note_seen("beat")
-    services.note_seen("worker")
+    services.note_seen("runner")
 
 
 @shared_task(ignore_result=True)

@@ -8,7 +8,7 @@ import time
 from celery import shared_task
 from django.utils import timezone
 
-from events_app.services import wake
+from events_app.services import note_seen, wake
 from sessions_app import endings, flow, setup, work
 from sessions_app.drivers.base import BEGIN_SECONDS, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
@@ -26,6 +26,7 @@ WAKE_EVERY = 0.2  # seconds; a thousand reports at once need no thousand message
 
 # A stretch that ended by an error leaves results behind: keys that are never used twice keep them apart.
 _keys = itertools.count(1)
+_noted_at = float("-inf")
 
 
 @shared_task(ignore_result=True)
@@ -47,6 +48,7 @@ class Advance:
         """Until nothing is due soon, or the stretch is over; then the rest is left to the next message."""
         end = time.monotonic() + STRETCH
         while True:
+            self._note()
             options = BosOptions.current()
             taking = time.monotonic() < end
             moved = self._take(options) if taking else []
@@ -62,6 +64,13 @@ class Advance:
                 return
             if not moved and not self._wait_for_due():
                 return
+
+    def _note(self) -> None:
+        """Say that boot workers are at work, every two seconds: /readyz asks."""
+        global _noted_at
+        if time.monotonic() - _noted_at > 2.0:
+            note_seen("worker")
+            _noted_at = time.monotonic()
 
     def _take(self, options: dict[str, int]) -> list[Done]:
         """Claim what there is room for; start what needs a BMC, return what needs none."""

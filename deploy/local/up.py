@@ -84,7 +84,7 @@ def start(options: argparse.Namespace) -> int:
     home.sign(f"process {os.getpid()}, {env['MUSTER_URL']}\n")
     fleet = _plan_fleet(home, options.nodes, port)
     _prepare(home, env, bool(fleet))
-    names = ["web", "worker", "beat"]
+    names = ["web", "worker", "runner", "beat", "watcher", "runtimes", "gateway"]
     if "MUSTER_REDIS_URL" not in os.environ:
         names.insert(0, "redis")
     if fleet:

@@ -18,9 +18,15 @@ def test_alive_asks_nobody_else():
 def test_ready_needs_broker_worker_and_beat(redis_server):
     answer = Client().get("/readyz")
     assert answer.status_code == 503
-    assert answer.json()["parts"] == {"database": True, "broker": True, "worker": False, "beat": False}
-    services.note_seen("worker")
-    services.note_seen("beat")
+    assert answer.json()["parts"] == {
+        "database": True,
+        "broker": True,
+        "worker": False,
+        "runner": False,
+        "beat": False,
+    }
+    for name in ("worker", "runner", "beat"):
+        services.note_seen(name)
     assert Client().get("/readyz").json()["status"] == "ready"
     redis_server.stop()
     answer = Client().get("/readyz")

@@ -244,7 +244,7 @@ def _tell(session: BootSession, nodes: list[Node], bad: set[int]) -> None:
 
 def keep_seen() -> None:
     """Worker and beat count as at work, for as long as anybody looks."""
-    for name in ("worker", "beat"):
+    for name in ("worker", "runner", "beat"):
         Heartbeat.objects.update_or_create(
             name=name, defaults={"seen_at": timezone.now() + timedelta(days=1)}
         )
