@@ -119,7 +119,7 @@ def _read_credentials(request: HttpRequest) -> tuple[str, str] | None:
 def too_many_tries(request: HttpRequest, username: str) -> bool:
     """Whether this name was tried in vain too often from this address; for both login doors."""
     try:
-        return int(bell().get(_place(request, username)) or 0) >= TRIES  # type: ignore[arg-type]
+        return int(bell().get(_place(request, username)) or 0) >= TRIES
     except redis.RedisError as error:
         log.warning("Failed logins can't be counted: %s", error)
         return False

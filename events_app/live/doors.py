@@ -139,7 +139,7 @@ class Door(AsyncHttpConsumer):
     def forget_request(self) -> None:
         """An idle listener costs memory; what asked for the stream is not needed any more."""
         self.scope = {}
-        self.body = []
+        self.body.clear()
         self.user = None
 
     # -- answers ------------------------------------------------------------------------------------

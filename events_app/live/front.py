@@ -22,7 +22,6 @@ COOKIE_PREFIX = "/func/"
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Front:
@@ -33,7 +32,7 @@ class Front:
 
     def __init__(
         self,
-        django: Application,
+        django: Any,
         *,
         doors: Mapping[str, type[Door]],
         identify: Identify,
@@ -72,7 +71,7 @@ class Front:
             tell(hub)
         reactor = sys.modules.get("twisted.internet.reactor")
         if reactor is not None and getattr(reactor, "running", False):
-            reactor.addSystemEventTrigger("before", "shutdown", hub.stop)  # type: ignore[attr-defined]
+            reactor.addSystemEventTrigger("before", "shutdown", hub.stop)
         return hub
 
     async def _live(self, receive: Receive, send: Send) -> None:

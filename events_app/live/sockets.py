@@ -71,7 +71,7 @@ class DaphneSocket(Socket):
         """None unless `send` is Daphne's and its transport is as expected; never under TLS or HTTP/2."""
         http = sys.modules.get("daphne.http_protocol")
         tcp = sys.modules.get("twisted.internet.tcp")
-        arguments = getattr(send, "args", ())
+        arguments: Any = getattr(send, "args", ())
         if http is None or tcp is None or len(arguments) != 1:
             return None
         request = arguments[0]
@@ -141,7 +141,7 @@ class UvicornSocket(Socket):
         cycle = getattr(send, "__self__", None)
         if cycle is None or not type(cycle).__module__.startswith("uvicorn.protocols.http."):
             return None
-        transport = getattr(cycle, "transport", None)
+        transport: Any = getattr(cycle, "transport", None)
         if not hasattr(cycle, "disconnected") or not hasattr(transport, "get_write_buffer_size"):
             return None
         return None if transport.get_extra_info("sslcontext") else cls(cycle)
