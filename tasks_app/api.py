@@ -27,7 +27,7 @@ from tasks_app.api_serializers import (
     RunSerializer,
     TaskSerializer,
 )
-from tasks_app.models import Run, Task
+from tasks_app.models import Run, Task, Trigger
 
 
 class TaskFilter(django_filters.FilterSet):
@@ -60,7 +60,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         """Those of the user's domain."""
         newest = Prefetch("runs", Run.objects.newest_of_each(), to_attr="newest")
         tasks = Task.objects.existing().visible_to(self.request.user).select_related("domain")
-        return tasks.prefetch_related("triggers", newest)
+        return tasks.prefetch_related(Prefetch("triggers", Trigger.objects.defer("value")), newest)
 
     @extend_schema(
         parameters=[OpenApiParameter("destroy", OpenApiTypes.BOOL)], responses={202: DeletedSerializer}

@@ -28,7 +28,7 @@ from tasks_app.decoding import BodyError, decode_enabled, decode_request
 from tasks_app.models import Task, TaskEvent, Trigger
 from tasks_app.schema import SchemaError, check_task_request
 from tasks_app.serializers import TaskError, finalize, task_json
-from tasks_app.states import MAX_EVENTS, Health, Operation
+from tasks_app.states import Health, Operation
 from tasks_app.triggers import watching_fault
 
 TENANT = "Cray-Tenant-Name"
@@ -228,7 +228,7 @@ class TaskStatus(CtsView):
 def _statuses(tasks: list[Task], with_events: bool) -> dict[str, Any]:
     events: dict[int, list[TaskEvent]] = {}
     of_tasks = TaskEvent.objects.filter(task__in=[task.pk for task in tasks])
-    for event in of_tasks.newest(MAX_EVENTS):
+    for event in of_tasks.recent():
         events.setdefault(event.task_id, []).append(event)
     return {task.name: _status_json(task, events.get(task.pk, []), with_events) for task in tasks}
 

@@ -28,6 +28,7 @@ from events_app.models import InvalidTransition
 from events_app.services import record_event, recording
 from tasks_app import drivers, owners
 from tasks_app.drivers.base import DirectoryBusy, DriverError, Job, Plan, Stopped
+from tasks_app.drivers.texts import storable
 from tasks_app.models import Run, SavedPlan, Task
 from tasks_app.records import end_run, open_background_task, replace_document, retry_or_fail
 from tasks_app.rendering import NotReady, Rendered, job_of, render
@@ -202,10 +203,10 @@ def _take_over_change(run: Run) -> None:
 def _keep_plan(run: Run, plan: Plan, rendered: Rendered) -> None:
     values = {
         "has_changes": plan.has_changes,
-        "changes": [asdict(change) for change in plan.changes],
+        "changes": storable([asdict(change) for change in plan.changes]),
         "counts": {**plan.counts, "resources": plan.resources},
-        "plan_text": plan.text,
-        "diagnostics": list(plan.diagnostics),
+        "plan_text": storable(plan.text),
+        "diagnostics": storable(list(plan.diagnostics)),
         "inputs_digest": rendered.digest,
         "planned_at": timezone.now(),
     }
@@ -291,8 +292,8 @@ def mark_partial(run: Run) -> None:
 def _failed(run: Run, error: DriverError) -> None:
     with recording():
         mark_partial(run)
-        values = {"diagnostics": error.diagnostics} if error.diagnostics else {}
-        retry_or_fail(run, str(error), permanent=error.permanent, **values)
+        values = {"diagnostics": storable(error.diagnostics)} if error.diagnostics else {}
+        retry_or_fail(run, storable(str(error)), permanent=error.permanent, **values)
 
 
 def _stopped(run: Run, watch: RunWatch, stopped: Stopped) -> None:

@@ -33,9 +33,9 @@ def fire_due() -> int:
     """Queue a run for every trigger that is due; answer how many triggers were."""
     count = 0
     now = timezone.now()
-    for row in Trigger.objects.changed(now).select_related("task__domain"):
+    for row in Trigger.objects.changed(now).defer("value").select_related("task__domain"):
         count += _fire_changed(row)
-    for row in Trigger.objects.ticking(now).select_related("task__domain"):
+    for row in Trigger.objects.ticking(now).defer("value").select_related("task__domain"):
         count += _fire_tick(row)
     count += hear_events()
     for task in Task.objects.filter(drift_due_at__lte=now, status=TaskStatus.ACTIVE):
@@ -104,7 +104,7 @@ def _fire_drift(task: Task) -> bool:
 def hear_events() -> int:
     """Look at the events since the last look, for the triggers that wait for one."""
     count = 0
-    for row in Trigger.objects.heard().select_related("task__domain"):
+    for row in Trigger.objects.heard().defer("value").select_related("task__domain"):
         events = list(
             LifecycleEvent.objects.after(row.cursor).filter(area=AREAS[TriggerKind(row.kind)])[:MOST_EVENTS]
         )

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from tasks_app.models import Run, StateVersion, Task, TaskEvent
-from tasks_app.states import MAX_EVENTS, TaskStatus
+from tasks_app.states import TaskStatus
 
 STATE_VERSIONS = 100  # kept of each state
 
@@ -16,8 +16,7 @@ STATE_VERSIONS = 100  # kept of each state
 def prune() -> int:
     """Delete old runs, events, deleted tasks, surplus versions of states; answer how many runs."""
     oldest = timezone.now() - timedelta(days=settings.MUSTER_TASK_RUNS_KEPT_DAYS)
-    newest = TaskEvent.objects.newest(MAX_EVENTS).values_list("pk", flat=True)
-    TaskEvent.objects.filter(end_time__lt=oldest).exclude(pk__in=list(newest)).delete()
+    TaskEvent.objects.filter(end_time__lt=oldest, is_recent=False).delete()
     keep = TaskEvent.objects.exclude(run=None).values("run_id")
     _, counts = Run.objects.filter(ended_at__lt=oldest).exclude(pk__in=keep).delete()
     Task.objects.filter(status=TaskStatus.DELETED, deleted_at__lt=oldest, runs=None).delete()

@@ -142,8 +142,9 @@ def health_of(outcomes: list[bool]) -> str:
 
 def refresh_health(task: Task) -> None:
     """Compute a task's health anew; tell of it where it is another one."""
-    newest = list(task.events.values_list("success", flat=True)[:MAX_EVENTS])
-    health = health_of(newest)
+    newest = list(task.events.values_list("pk", "success")[:MAX_EVENTS])
+    task.events.filter(is_recent=True).exclude(pk__in=[pk for pk, _ in newest]).update(is_recent=False)
+    health = health_of([success for _, success in newest])
     if Task.objects.filter(pk=task.pk).exclude(health=health).update(health=health):
         record_event(**task.event("task_health", health=health, was=task.health))
     task.health = health

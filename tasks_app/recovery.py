@@ -13,6 +13,7 @@ from events_app.models import InvalidTransition
 from events_app.services import recording
 from tasks_app import drivers, owners
 from tasks_app.drivers.base import Job
+from tasks_app.drivers.texts import storable
 from tasks_app.engine import mark_partial
 from tasks_app.models import Run, RunLog, Task, TerraformState
 from tasks_app.records import end_run, settle_deletion, try_end
@@ -75,7 +76,7 @@ def _take_output(run: Run, lines: list) -> None:
                 phase=phase,
                 level=level[:8],
                 kind=kind[:32],
-                text=text[:16_000].replace("\x00", ""),
+                text=storable(text[:16_000]),
             )
             for offset, (phase, level, kind, text) in enumerate(entries, start=1)
         ],

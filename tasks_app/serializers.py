@@ -305,6 +305,10 @@ def _check_command(found: Mapping[str, Any]) -> None:
             raise TaskError(f"command.{key} must be a list of texts, the first one being the program")
     if found["fake"] is not None and found["driver"] != "fake":
         raise TaskError('`fake` belongs to the driver "fake"')
+    for key in ("changes", "remove", "fail_times", "seconds"):
+        value = (found["fake"] or {}).get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1_000_000:
+            raise TaskError(f"fake.{key} must be a number from 0 to 1000000")
 
 
 def task_json(document: Mapping[str, Any], *, enabled: bool) -> dict[str, Any]:

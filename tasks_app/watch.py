@@ -14,6 +14,7 @@ from django.utils import timezone
 from events_app.services import record_event, recording, report_progress
 from tasks_app import owners
 from tasks_app.drivers.base import Line
+from tasks_app.drivers.texts import storable
 from tasks_app.models import Run, RunLog
 from tasks_app.states import CLAIM, GIVE_UP, RENEW
 
@@ -199,5 +200,5 @@ class RunWatch:
     def _clean(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "(hidden)")
-        text = text.replace("\x00", "")
+        text = storable(text)
         return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"

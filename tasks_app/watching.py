@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, connection
+from django.db import IntegrityError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from events_app.services import note_seen, record_event, recording
@@ -246,7 +246,7 @@ class Watcher:
         def guarded() -> T | None:
             try:
                 return act()
-            except DatabaseError as error:
+            except (OperationalError, InterfaceError) as error:
                 log.warning("The database is away: %s", error)
                 connection.close()
                 return None
@@ -291,11 +291,14 @@ def wanted_by_triggers() -> dict[str, tuple[str, dict[str, Any]]]:
 def store(kind: str, spec: dict[str, Any], *, value: Any = None, error: str = "") -> None:
     """Write a value, or why there is none, into every trigger that watches it."""
     now = timezone.now()
-    rows = Trigger.objects.watched().filter(kind=kind).select_related("task__domain")
+    same = [
+        pk
+        for pk, other in Trigger.objects.watched().filter(kind=kind).values_list("pk", "spec")
+        if other == spec
+    ]
     with recording():
-        for row in rows:
-            if row.spec != spec:
-                continue
+        rows = Trigger.objects.filter(pk__in=same).defer("value").select_related("task__domain")
+        for row in rows.select_for_update(of=("self",)):
             if error:
                 _store_error(row, error)
             else:

@@ -16,6 +16,8 @@ from urllib.parse import quote
 import aiohttp
 import re2
 
+from .texts import storable
+
 ONE_LOOK = 10.0  # seconds
 _QUIET = re2.Options()
 _QUIET.log_errors = False
@@ -62,7 +64,7 @@ class Consul:
                     wrong = 400 <= answer.status < 500 and answer.status != 429
                     wrong = wrong or "boolean expression" in text
                     raise ConsulError(f"Consul answered {answer.status}: {text}", permanent=wrong)
-                return await answer.json(content_type=None), number
+                return storable(await answer.json(content_type=None)), number
         except TimeoutError:
             raise ConsulError("Consul did not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -172,14 +174,16 @@ def catalog(answer: Mapping[str, Any] | None, spec: Mapping[str, Any]) -> dict[s
 
 
 def pairs(answer: list[Mapping[str, Any]] | None, spec: Mapping[str, Any]) -> dict[str, str]:
-    """Texts by path; what is no text is left out."""
+    """Texts by path; what is no text (no UTF-8, or with a NUL) is left out."""
     found = {}
     for entry in answer or []:
         try:
             raw = base64.b64decode(entry.get("Value") or "")
-            found[str(entry.get("Key", ""))] = raw.decode()
+            text = raw.decode()
         except (binascii.Error, UnicodeDecodeError):
             continue
+        if "\x00" not in text:
+            found[str(entry.get("Key", ""))] = text
     if spec.get("recurse"):
         return {key: value for key, value in found.items() if not key.endswith("/")}
     return found

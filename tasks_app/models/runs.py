@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import RowNumber
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from accounts_app.models import User
@@ -201,14 +200,9 @@ class RunLog(models.Model):
 class TaskEventQuerySet(models.QuerySet["TaskEvent"]):
     """Events of the documented API."""
 
-    def newest(self, count: int) -> Self:
-        """The newest `count` of each task, newest first."""
-        rank = models.Window(
-            RowNumber(),
-            partition_by=F("task_id"),
-            order_by=[F("end_time").desc(), F("pk").desc()],
-        )
-        return self.annotate(rank=rank).filter(rank__lte=count).order_by("task_id", "rank")
+    def recent(self) -> Self:
+        """The newest five of each task, newest first: what the documented API shows."""
+        return self.filter(is_recent=True).order_by("task_id", "-end_time", "-pk")
 
 
 class TaskEvent(models.Model):
@@ -223,12 +217,18 @@ class TaskEvent(models.Model):
     error = models.TextField(blank=True)
     config = models.JSONField(null=True, blank=True)  # {"providers", "services", "source"}
 
+    is_recent = models.BooleanField(default=True)  # one of the task's newest five (records.refresh_health)
+
     objects = TaskEventQuerySet.as_manager()
 
     class Meta:
         ordering = ["-end_time", "-pk"]
         constraints = [models.UniqueConstraint(fields=["task", "uuid"], name="event_once_in_task")]
-        indexes = [models.Index(fields=["task", "-end_time"], name="event_of_task")]
+        indexes = [
+            models.Index(fields=["task", "-end_time"], name="event_of_task"),
+            # A status list reads five rows of each task, however long its history is.
+            models.Index(fields=["task"], name="event_recent", condition=Q(is_recent=True)),
+        ]
 
     def __str__(self) -> str:
         return f"{'success' if self.success else 'failure'} of {self.task}"

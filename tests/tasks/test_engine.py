@@ -1,4 +1,4 @@
-"""Runs with the fake driver: retries, coalescing, ticks, events of others, pruning; no worker but the test."""
+"""Runs with the fake driver: retries, coalescing, ticks, events of others. The test is the worker."""
 
 from __future__ import annotations
 

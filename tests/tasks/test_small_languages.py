@@ -103,7 +103,7 @@ def test_durations_are_written_as_go_writes_them(text: str, shown: str):
     ],
 )
 def test_what_is_no_duration(text: str, message: str):
-    with pytest.raises(DurationError, match="^time: ") as caught:
+    with pytest.raises(DurationError, match=r"^time: ") as caught:
         parse_duration(text)
     assert str(caught.value) == message
 
@@ -136,8 +136,8 @@ def test_literals(text: str, value: Any):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "text", "var.x", 'file("/etc/passwd")', '"${var.x}"', '"%{ if true }x%{ endif }"', '"open', "[1", "{a}",
-     "{a=1 b=2}", "1 2", '"\\q"', '"\\ud800"', "<<EOT\n${x}\nEOT", "<<EOT\nx", "[" * 200, "1 + 1"],
+    ["", "text", "var.x", 'file("/etc/passwd")', '"${var.x}"', '"%{ if true }x%{ endif }"', '"open', "[1",
+     "{a}", "{a=1 b=2}", "1 2", '"\\q"', '"\\ud800"', "<<EOT\n${x}\nEOT", "<<EOT\nx", "[" * 200, "1 + 1"],
 )  # fmt: skip
 def test_what_is_no_literal(text: str):
     with pytest.raises(LiteralError):
