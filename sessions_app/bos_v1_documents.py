@@ -51,6 +51,7 @@ class BootSetRow:
 
     name: str
     started_at: datetime | None
+    status_deleted: bool
     phases: tuple[PhaseRow, ...]
 
 
@@ -66,6 +67,7 @@ class SessionRow:
     stopped_at: datetime | None
     template_name: str
     template_id: int | None
+    status_deleted: bool
 
     @property
     def ended(self) -> bool:
@@ -94,8 +96,9 @@ SESSION_FIELDS = (
     "stopped_at",
     "template_name",
     "template_id",
+    "status_deleted",
 )
-BOOT_SET_FIELDS = ("boot_sets__name", "boot_sets__started_at")
+BOOT_SET_FIELDS = ("boot_sets__name", "boot_sets__started_at", "boot_sets__status_deleted")
 PHASE_FIELDS = (
     "boot_sets__phases__id",
     "boot_sets__phases__name",
@@ -124,22 +127,21 @@ def read_tree(*, uuid: UUID, domain: Domain | None) -> Tree | None:
     if not rows:
         return None
     session = SessionRow(*rows[0][: len(SESSION_FIELDS)])
-    sets: dict[str, tuple[datetime | None, list[PhaseRow]]] = {}
+    sets: dict[tuple[Any, ...], list[PhaseRow]] = {}
     for row in rows:
-        name, started, *phase = row[len(SESSION_FIELDS) :]
+        name, started, deleted, *phase = row[len(SESSION_FIELDS) :]
         if name is not None and phase[0] is not None:
-            sets.setdefault(name, (started, []))[1].append(PhaseRow(*phase))
+            sets.setdefault((name, started, bool(deleted)), []).append(PhaseRow(*phase))
     if not sets and session.status == SessionStatus.PENDING:
         sets = _expected(session)
-    found = (BootSetRow(name, started, tuple(phases)) for name, (started, phases) in sets.items())
-    return Tree(session, tuple(found))
+    return Tree(session, tuple(BootSetRow(*fields, tuple(phases)) for fields, phases in sets.items()))
 
 
-def _expected(session: SessionRow) -> dict[str, tuple[datetime | None, list[PhaseRow]]]:
+def _expected(session: SessionRow) -> dict[tuple[Any, ...], list[PhaseRow]]:
     template = SessionTemplate.objects.filter(pk=session.template_id).first()
     begun = session.created_at
     waiting = [PhaseRow(0, name, 1, 0, 0, begun, None) for name in PHASES[session.operation]]
-    return dict.fromkeys(template.boot_sets if template else {}, (begun, waiting))
+    return {(name, begun, False): waiting for name in (template.boot_sets if template else {})}
 
 
 # -- summaries ------------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ def status_path(session: SessionRow, *parts: str) -> str:
 def session_status_document(tree: Tree) -> dict[str, Any]:
     """The top of the tree."""
     session = tree.session
-    names = [boot_set.name for boot_set in tree.boot_sets]
+    names = [boot_set.name for boot_set in tree.boot_sets if not boot_set.status_deleted]
     return {
         "boot_sets": names,
         "id": str(session.uuid),
@@ -229,7 +231,8 @@ def session_status_document(tree: Tree) -> dict[str, Any]:
 def session_description(tree: Tree) -> dict[str, Any]:
     """`session describe`, under the new names and the old ones."""
     session = tree.session
-    metadata = session_metadata(tree)
+    deleted = dict.fromkeys(("complete", "error_count", "in_progress", "start_time", "stop_time"), "")
+    metadata = deleted if session.status_deleted else session_metadata(tree)
     job = f"boa-{session.uuid}"
     return {
         "boa_job_name": job,

@@ -125,6 +125,11 @@ def claim_due(*, most: int, retry_policy: int) -> list[Work]:
         due = NodePhase.objects.due(now).order_by("due_at").select_for_update(skip_locked=True)
         ids = list(due.values_list("id", flat=True)[:most])
         NodePhase.objects.filter(id__in=ids).update(claim=claim, due_at=until, claimed_until=until)
+    return read_claimed(ids, claim, retry_policy)
+
+
+def read_claimed(ids: Sequence[int], claim: int, retry_policy: int) -> list[Work]:
+    """Those of these rows that `claim` still holds, with their facts."""
     rows = NodePhase.objects.filter(claim=claim, id__in=ids).values(*FIELDS)
     return [_work(row, claim, retry_policy) for row in rows]
 
