@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -193,8 +194,20 @@ def clean_services(value: Any) -> list[dict[str, Any]]:
     """Services as they are stored, for forms and files. Raises Django's ValidationError."""
     check = ServiceSerializer(data=value, many=True)
     if not check.is_valid():
-        raise ValidationError({"services": [str(check.errors)]})
+        raise ValidationError(list(_sentences(check.errors, "")))
     return [dict(each) for each in check.validated_data]
+
+
+def _sentences(errors: Any, where: str) -> Iterator[str]:
+    """All messages of nested errors, each with its place: `0.readiness.kind: ...`."""
+    if isinstance(errors, dict):
+        for name, inner in errors.items():
+            yield from _sentences(inner, f"{where}.{name}".strip("."))
+    elif isinstance(errors, list):
+        for place, inner in enumerate(errors):
+            yield from _sentences(inner, where if isinstance(inner, str) else f"{where}.{place}".strip("."))
+    else:
+        yield f"{where}: {errors}" if where else str(errors)
 
 
 class WorkflowSerializer(Strict):
@@ -255,9 +268,10 @@ class WorkflowSerializer(Strict):
         deployment = _deployment(workflow)
         if deployment is None:
             return None
-        if "stream" not in self.context:
-            self.context["stream"] = stream_count()  # once for a whole list
-        return deployment.present_colour(self.context["stream"])
+        context: Any = self.context
+        if "stream" not in context:
+            context["stream"] = stream_count()  # once for a whole list
+        return deployment.present_colour(context["stream"])
 
     def get_revision(self, workflow: Workflow) -> int | None:
         """Number of the published revision."""

@@ -153,6 +153,16 @@ def _check(workflow: Workflow) -> None:
         raise ValidationError({"services": problems})
 
 
+def check_workflow(values: dict[str, Any]) -> None:
+    """Check fields of a workflow that is to be; for forms, which say so beside their fields.
+
+    Raises ValidationError as `create_workflow`.
+    """
+    fields = {field.name for field in Workflow._meta.concrete_fields}
+    workflow = Workflow(**{name: value for name, value in values.items() if name in fields})
+    _check(workflow)
+
+
 def _tell(workflow: Workflow, name: str, actor: Any, **data: Any) -> None:
     record_event(
         name=name,

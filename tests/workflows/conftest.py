@@ -35,8 +35,9 @@ def fake(db: None) -> Runtime:
 
 
 @pytest.fixture
-def gateway(db: None) -> Gateway:
-    """A gateway that was seen just now; nobody listens there."""
+def gateway(db: None, settings: Any) -> Gateway:
+    """A gateway that counts as at work; nobody listens there."""
+    settings.MUSTER_GATEWAY_SEEN_SECONDS = 3600
     return Gateway.objects.create(url="http://127.0.0.1:9")
 
 

@@ -1,0 +1,419 @@
+"""Kubernetes: what its words mean (without one), and the document's examples on a real control plane."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.base import wait_until
+from tests.workflows.conftest import service, status_of
+from tests.workflows.hosted import REF, plan
+from tests.workflows.testbeds import start_cluster
+from workflows_app import services, steps
+from workflows_app.drivers.base import Probe, RuntimeFault, Strategy
+from workflows_app.drivers.kubernetes import KubernetesRuntime
+from workflows_app.drivers.kubernetes_objects import (
+    deployment,
+    network_service,
+    newest_hash,
+    pod_status,
+    rollout_of,
+    service_states,
+)
+from workflows_app.models import Deployment
+
+# -- without a cluster --------------------------------------------------------------------------------
+
+
+def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": "p",
+            "creationTimestamp": "2026-11-22T10:00:00Z",
+            "labels": {"muster.local/service": "web", "pod-template-hash": "abc"},
+            **metadata,
+        },
+        "spec": {"containers": [{"ports": [{"containerPort": 8080}]}]},
+        "status": status,
+    }
+
+
+def container(state: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"state": state, "restartCount": 0, **values}], "phase": "Running"}
+
+
+def unscheduled(reason: str, message: str) -> dict[str, Any]:
+    condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+@pytest.mark.parametrize(
+    ("status", "metadata", "expected"),
+    [
+        ({"phase": "Pending"}, {}, ("Pending", "")),
+        (
+            unscheduled("Unschedulable", "0/2 nodes are available.."),
+            {},
+            ("Unschedulable", "0/2 nodes are available.."),
+        ),
+        (unscheduled("SchedulingGated", ""), {}, ("SchedulingGated", "")),
+        (container({"waiting": {"reason": "ContainerCreating"}}), {}, ("ContainerCreating", "")),
+        (
+            container({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}),
+            {},
+            ("CrashLoopBackOff", "back-off 10s"),
+        ),
+        (container({"running": {}}), {}, ("Running", "")),
+        (container({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), {}, ("OOMKilled", "")),
+        (container({"terminated": {"exitCode": 3}}), {}, ("ExitCode:3", "")),
+        (container({"terminated": {"exitCode": 0, "signal": 9}}), {}, ("Signal:9", "")),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+            {},
+            ("Evicted", "low on memory"),
+        ),
+        (container({"running": {}}), {"deletionTimestamp": "2026-11-22T10:00:00Z"}, ("Terminating", "")),
+        (
+            {
+                "initContainerStatuses": [
+                    {"state": {"terminated": {"exitCode": 0}}},
+                    {"state": {"running": {}}},
+                ]
+            },
+            {},
+            ("Init:1/2", ""),
+        ),
+        (
+            {"initContainerStatuses": [{"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]},
+            {},
+            ("Init:Error", ""),
+        ),
+        (
+            {
+                "initContainerStatuses": [{"state": {"waiting": {"reason": "PodInitializing"}}}],
+                "phase": "Pending",
+            },
+            {},
+            ("Init:0/1", ""),
+        ),
+        (
+            {
+                "phase": "Running",
+                "containerStatuses": [
+                    {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "m"}}},
+                    {"state": {"terminated": {"reason": "Error", "exitCode": 1}}},
+                ],
+            },
+            {},
+            ("ImagePullBackOff", "m"),
+        ),
+        (
+            {
+                "phase": "Running",
+                "containerStatuses": [
+                    {"state": {"terminated": {"reason": "Completed", "exitCode": 0}}},
+                    {"state": {"running": {}}, "ready": True},
+                ],
+            },
+            {},
+            ("NotReady", ""),
+        ),
+    ],
+)
+def test_a_pods_status_is_kubectls_column(status, metadata, expected):
+    assert pod_status(pod(status, **metadata)) == expected
+
+
+def rolled(generation: int = 1, observed: int = 1, replicas: int = 1, **conditions: tuple[str, str, str]):
+    return {
+        "metadata": {"generation": generation, "labels": {"muster.local/service": "web"}, "namespace": "n"},
+        "spec": {"replicas": 1, "template": {"spec": {}}},
+        "status": {
+            "observedGeneration": observed,
+            "replicas": replicas,
+            "conditions": [
+                {"type": kind, "status": status, "reason": reason, "message": message}
+                for kind, (status, reason, message) in conditions.items()
+            ],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        # A stale read right after a change: the conditions still speak of what was before.
+        (
+            rolled(2, 1, Progressing=("True", "NewReplicaSetAvailable", "")),
+            ("InProgress", "RollingOutReplicaSet", ""),
+        ),
+        (rolled(Progressing=("True", "NewReplicaSetAvailable", "x")), ("Complete", "", "")),
+        # Sticky: later crashes show in Available alone.
+        (
+            rolled(
+                Progressing=("True", "NewReplicaSetAvailable", ""),
+                Available=("False", "MinimumReplicasUnavailable", ""),
+            ),
+            ("Complete", "", ""),
+        ),
+        (rolled(Progressing=("True", "ReplicaSetUpdated", "")), ("InProgress", "RollingOutReplicaSet", "")),
+        (
+            rolled(Progressing=("True", "NewReplicaSetCreated", "")),
+            ("InProgress", "RollingOutReplicaSet", ""),
+        ),
+        (
+            rolled(Progressing=("False", "ProgressDeadlineExceeded", "timed out")),
+            ("Failed", "ProgressDeadlineExceeded", "timed out"),
+        ),
+        (
+            rolled(
+                replicas=0,
+                Progressing=("True", "NewReplicaSetCreated", ""),
+                ReplicaFailure=("True", "FailedCreate", "exceeded quota"),
+            ),
+            ("Failed", "ReplicaFailure", "exceeded quota"),
+        ),
+        (
+            rolled(
+                replicas=2,
+                Progressing=("True", "ReplicaSetUpdated", ""),
+                ReplicaFailure=("True", "FailedCreate", "exceeded quota"),
+            ),
+            ("InProgress", "RollingOutReplicaSet", "exceeded quota"),
+        ),
+        (
+            rolled(Progressing=("False", "ReplicaSetCreateError", "no")),
+            ("Failed", "ReplicaFailure", "no"),
+        ),
+        (
+            rolled(Progressing=("Unknown", "DeploymentPaused", "paused")),
+            ("InProgress", "DeploymentPaused", "paused"),
+        ),
+        (rolled(), ("InProgress", "RollingOutReplicaSet", "")),
+    ],
+)
+def test_the_rollout_is_read_from_generations_then_conditions(given, expected):
+    assert rollout_of(given) == expected
+
+
+def test_the_newest_replica_set_is_the_deployments_own_of_its_revision():
+    def replica_set(revision: str, template: str, owner: str = "u"):
+        return {
+            "metadata": {
+                "annotations": {"deployment.kubernetes.io/revision": revision},
+                "labels": {"pod-template-hash": template},
+                "ownerReferences": [{"uid": owner}],
+            }
+        }
+
+    each = rolled()
+    each["metadata"] |= {"uid": "u", "annotations": {"deployment.kubernetes.io/revision": "2"}}
+    sets = [replica_set("1", "old"), replica_set("2", "other", "v"), replica_set("2", "new")]
+    assert newest_hash(each, sets) == "new"
+    assert newest_hash({**each, "metadata": {**each["metadata"], "generation": 9}}, sets) == ""
+
+
+def test_pods_are_ready_available_and_addressed_by_their_conditions():
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+    status = {**container({"running": {}}), "conditions": [ready], "podIP": "fd00::1", "startTime": None}
+    each = rolled()
+    each["spec"]["minReadySeconds"] = 5
+    (state,) = service_states([each], [], [pod(status)])
+    (replica,) = state.replicas
+    assert (replica.ready, replica.available, replica.at_latest) == (True, True, False)
+    assert (replica.address, replica.started_at) == ("http://[fd00::1]:8080", None)
+    ready["lastTransitionTime"] = "2999-01-01T00:00:00Z"
+    assert service_states([each], [], [pod(status)])[0].replicas[0].available is False
+
+
+def test_pods_without_their_deployment_are_what_is_left():
+    (state,) = service_states(
+        [], [], [pod(container({"running": {}}), deletionTimestamp="2026-11-22T10:00:00Z")]
+    )
+    assert (state.id, state.desired, state.actual, state.replicas[0].state) == ("web", 0, 0, "Terminating")
+
+
+def test_objects_hold_what_was_asked_for():
+    wanted = plan(
+        image="a:1",
+        command=("run",),
+        args=("fast",),
+        replicas=2,
+        cpu=0.5,
+        memory=2**28,
+        environment={"A": "b"},
+        probe=Probe("tcp", period_seconds=0.2),
+        strategy=Strategy(max_surge=0, max_unavailable="0%"),
+        annotations={"x": "y"},
+        drain_seconds=3,
+        stop_seconds=10,
+    )
+    (only,) = wanted.services
+    made = deployment(wanted, only)
+    assert json.loads(json.dumps(made)) == made
+    spec = made["spec"]["template"]["spec"]
+    (one,) = spec["containers"]
+    assert (one["image"], one["command"], one["args"]) == ("a:1", ["run"], ["fast"])
+    assert one["resources"]["limits"] == {"cpu": "500m", "memory": str(2**28)} == one["resources"]["requests"]
+    assert {"name": "A", "value": "b"} in one["env"]
+    assert {"name": "MUSTER_SERVICE_WEB", "value": f"http://{only.id}:8080"} in one["env"]
+    assert one["readinessProbe"]["tcpSocket"] == {"port": 8080}
+    assert one["readinessProbe"]["periodSeconds"] == 1
+    assert one["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "3"]
+    assert spec["terminationGracePeriodSeconds"] == 13
+    assert made["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert made["spec"]["template"]["metadata"]["annotations"] == {"x": "y"}
+    assert network_service(wanted, only)["spec"]["ports"][0]["targetPort"] == 8080
+
+
+@pytest.mark.parametrize(
+    ("settings", "secrets"),
+    [
+        ({"kubeconfig_path": "/no/such/file"}, {}),
+        ({}, {"kubeconfig": "token: s3cr3t-s3cr3t ]["}),
+        ({}, {"kubeconfig": "{}"}),
+        ({}, {"kubeconfig": "just text s3cr3t-s3cr3t"}),
+        ({"in_cluster": True}, {}),
+    ],
+)
+def test_credentials_that_are_none_are_a_permanent_fault_that_quotes_nothing(settings, secrets):
+    with pytest.raises(RuntimeFault) as refused:
+        KubernetesRuntime("k", settings, secrets).observe(REF)
+    assert refused.value.permanent
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_a_cluster_that_does_not_answer_is_a_fault_that_may_pass():
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}],
+        "users": [{"name": "u", "user": {"token": "s3cr3t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    with pytest.raises(RuntimeFault, match="does not answer") as fault:
+        KubernetesRuntime("k", {}, {"kubeconfig": json.dumps(config)}).observe(REF)
+    assert not fault.value.permanent
+
+
+# -- with a real control plane ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    yield from start_cluster()
+
+
+@pytest.fixture
+def driver(cluster) -> KubernetesRuntime:
+    return KubernetesRuntime("real", {}, {"kubeconfig": cluster.kubeconfig.read_text()})
+
+
+def reconciled(workflow_id: str) -> None:
+    """One pass now, as if its time had come."""
+    from django.utils import timezone
+
+    Deployment.objects.filter(pk=workflow_id).update(due_at=timezone.now(), claimed_until=None)
+    steps.reconcile(workflow_id)
+
+
+@pytest.mark.kubernetes
+@pytest.mark.django_db
+def test_the_documents_examples_on_a_real_control_plane(client, cluster, olga, key, gateway):
+    runtime = services.create_runtime(
+        name="real", kind="kubernetes", settings={"kubeconfig": cluster.kubeconfig.read_text()}, actor=olga
+    )
+    slow = service(
+        "knowledge-m", annotations={"fake/ready-delay": "2"}, readiness={"kind": "http"}, min_ready_seconds=0
+    )
+    workflow = services.create_workflow(actor=olga, runtime=runtime, name="real", services=[slow])
+    services.publish_workflow(workflow=workflow, actor=olga)
+
+    def document() -> dict[str, Any]:
+        reconciled(workflow.pk)
+        return status_of(client, workflow.pk, key).json()
+
+    def replicas() -> list[dict[str, Any]]:
+        return document()["details"]["services"][0]["replicasDetail"]
+
+    # No node at all: the scheduler's sentence.
+    wait_until(lambda: any(each["status"] == "Unschedulable" for each in replicas()), what="the scheduler")
+    shown = document()
+    (only,) = shown["details"]["services"]
+    assert (shown["actualStatus"], only["status"], only["rolloutStatus"]) == ("ORANGE", "RED", "InProgress")
+    (replica,) = only["replicasDetail"]
+    assert replica["statusMessage"] == "no nodes available to schedule pods"
+    assert "startedAt" not in replica
+    assert replica["age"].endswith("s")
+    assert replica["atLatestSpec"]
+    assert len(replica["name"]) == 63
+    cluster.add_nodes(2)
+    wait_until(lambda: any(each["status"] == "ContainerCreating" for each in replicas()), limit=120)
+    wait_until(lambda: document()["actualStatus"] == "GREEN", limit=120, what="GREEN")
+    (only,) = document()["details"]["services"]
+    assert (only["actual"], only["rolloutStatus"]) == (1, "Complete")
+    assert "rolloutStatusReason" not in only
+    assert "startedAt" in only["replicasDetail"][0]
+    services.unpublish_workflow(workflow=workflow, actor=olga)
+    wait_until(
+        lambda: document() == {
+            "desiredStatus": "UNPUBLISHED", "actualStatus": "GREEN", "publishingMode": "SYNC", "details": {}
+        },
+        limit=120,
+        what="nothing left",
+    )  # fmt: skip
+    assert "depl-" not in cluster.kubectl("get", "deployments,pods,services", "-o", "name")
+    cluster.remove_nodes()
+
+
+@pytest.mark.kubernetes
+def test_changes_are_told_by_a_watch_and_nothing_is_polled(cluster, driver):
+    told: list[str] = []
+    stop = threading.Event()
+    watcher = threading.Thread(target=driver.watch, args=(stop, told.extend), daemon=True)
+    watcher.start()
+    wanted = plan(image="a:1", probe=None)
+    driver.apply(wanted)
+    wait_until(lambda: REF in told, what="word of the change")
+    wait_until(lambda: driver.observe(REF).services[0].replicas)
+    told.clear()
+    cluster.kubectl("annotate", "pods", "--all", "seen=yes")
+    wait_until(lambda: REF in told, what="word of a pod")
+    driver.remove(REF)
+    wait_until(lambda: not driver.observe(REF).services)
+    stop.set()
+
+
+@pytest.mark.kubernetes
+def test_a_quota_is_told_in_kubernetes_own_words(cluster, driver):
+    cluster.kubectl("create", "quota", "tight", "--hard=pods=0")
+    try:
+        driver.apply(plan(image="a:1", probe=None, progress_deadline_seconds=20))
+        seen: list[Any] = []
+
+        def failed() -> bool:
+            seen[:] = driver.observe(REF).services
+            return bool(seen) and seen[0].rollout == "Failed"
+
+        wait_until(failed, what="the refusal")
+        assert seen[0].reason == "ReplicaFailure"
+        assert "exceeded quota: tight" in seen[0].message
+        assert seen[0].replicas == ()
+    finally:
+        cluster.kubectl("delete", "quota", "tight")
+        driver.remove(REF)
+    wait_until(lambda: not driver.observe(REF).services)
+
+
+@pytest.mark.kubernetes
+def test_what_kubernetes_refuses_is_permanent_and_in_its_words(driver):
+    with pytest.raises(RuntimeFault, match=r"Kubernetes refuses: .*not ok") as fault:
+        driver.apply(plan(image="a:1", annotations={"not ok": "x"}))
+    assert fault.value.permanent
+    driver.remove(REF)
+    elsewhere = KubernetesRuntime("real", {"namespace": "nowhere"}, driver._secrets)
+    with pytest.raises(RuntimeFault, match="nowhere"):
+        elsewhere.apply(plan(image="a:1"))
