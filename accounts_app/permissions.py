@@ -9,10 +9,11 @@ from typing import Any
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django_htmx.middleware import HtmxDetails
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from accounts_app.models import ApiKey
+from accounts_app.models import ApiKey, User
 from accounts_app.states import Verb
 
 
@@ -29,6 +30,13 @@ class RolePermission(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         verb = Verb.READ if request.method in SAFE_METHODS else getattr(view, "verb", Verb.OPERATE)
         return may(request.user, verb, request.auth)
+
+
+class PageRequest(HttpRequest):
+    """What `page_needs` hands on: somebody is signed in, and django-htmx has looked at the headers."""
+
+    user: User
+    htmx: HtmxDetails
 
 
 def page_needs(verb: str) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 
 from accounts_app.models import AuditEntry, User
-from accounts_app.permissions import may, page_needs
+from accounts_app.permissions import PageRequest, may, page_needs
 from accounts_app.states import Verb
 from events_app.models import BackgroundTask, LifecycleEvent
 from events_app.states import BackgroundTaskStatus
@@ -122,9 +121,8 @@ def recent(user: User, most: int = 20) -> list[Entry]:
 
 
 @page_needs(Verb.READ)
-def activity(request: HttpRequest) -> HttpResponse:
+def activity(request: PageRequest) -> HttpResponse:
     """`/activity/`: newest first, older pages by number, filtered by area, subject and name."""
-    assert isinstance(request.user, User)  # noqa: S101  (page_needs has seen to it)
     events = events_for(request.user)
     area = request.GET.get("area", "")
     if area in AREAS:
@@ -150,9 +148,9 @@ def activity(request: HttpRequest) -> HttpResponse:
 
 
 @page_needs(Verb.READ)
-def background_tasks(request: HttpRequest) -> HttpResponse:
+def background_tasks(request: PageRequest) -> HttpResponse:
     """`/activity/background/`: long actions with their progress; everybody's for admins of the domain."""
-    user: Any = request.user
+    user = request.user
     tasks = BackgroundTask.objects.select_related("owner").order_by("-created_at")
     if not user.is_superadmin:
         mine = Q(owner=user)
@@ -167,12 +165,12 @@ def background_tasks(request: HttpRequest) -> HttpResponse:
 
 
 @page_needs(Verb.ADMIN)
-def audit(request: HttpRequest) -> HttpResponse:
+def audit(request: PageRequest) -> HttpResponse:
     """`/activity/audit/`: who asked for what, refused requests too; of his domain's people for its admin."""
-    user: Any = request.user
+    user = request.user
     entries = AuditEntry.objects.order_by("-id")
     if not user.is_superadmin:
-        people = User.objects.filter(domain_id=user.domain_id).values("username")
+        people = User.objects.filter(domain=user.domain).values("username")
         entries = entries.filter(username__in=people)
     words = request.GET.get("q", "").strip()
     if words:

@@ -47,7 +47,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     """Context of base.html. Parts that htmx fetches have no frame: they only get what the user may do."""
     user = getattr(request, "user", None)
     signed_in = bool(user and user.is_authenticated)
-    if getattr(request, "htmx", False) and not getattr(request.htmx, "boosted", False):
+    htmx = getattr(request, "htmx", None)
+    if htmx and not htmx.boosted:
         return {"operates": may(user, Verb.OPERATE), "administers": may(user, Verb.ADMIN)}
     context: dict[str, Any] = {
         "version": settings.VERSION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -66,6 +67,12 @@ def counted(number: int, words: str) -> str:
     """`{{ 3|counted:"node,nodes" }}` → `3 nodes`."""
     one, many = words.split(",")
     return f"{number:,} {one if number == 1 else many}"
+
+
+@register.filter
+def spaced(names: str) -> str:
+    """Folded names with room to break lines between them, not inside: `x1c[0,2], x3`."""
+    return re.sub(r",(?![^\[]*\])(?! )", ", ", names)
 
 
 @register.filter

@@ -69,7 +69,8 @@ class NodeInline(admin.TabularInline):
     """The nodes of a BMC."""
 
     model = Node
-    fields = readonly_fields = ["name", "role", "power_state", "session"]
+    fields = ("name", "role", "power_state", "session")
+    readonly_fields = fields
     extra = 0
     can_delete = False
     show_change_link = True
@@ -148,14 +149,8 @@ class BootSetInline(admin.TabularInline):
     """The boot sets of a session."""
 
     model = BootSet
-    fields = readonly_fields = [
-        "name",
-        "node_count",
-        "artifacts",
-        "configuration",
-        "started_at",
-        "stopped_at",
-    ]
+    fields = ("name", "node_count", "artifacts", "configuration", "started_at", "stopped_at")
+    readonly_fields = fields
     extra = 0
     can_delete = False
 

@@ -38,6 +38,7 @@ class Confirmation:
     left_out: dict[str, list[str]] = field(default_factory=dict)
     hidden: dict[str, str] = field(default_factory=dict)
     danger: bool = False
+    typed_count: int | None = None  # what is typed, where `count` moves by itself while somebody types
     refused: str = ""
     changed: bool = False
     typed_wrong: bool = False
@@ -46,6 +47,11 @@ class Confirmation:
     def typed(self) -> bool:
         """Whether the count must be typed."""
         return self.count > TYPED_ABOVE
+
+    @property
+    def number(self) -> int:
+        """The number to type."""
+        return self.count if self.typed_count is None else self.typed_count
 
     @property
     def folded(self) -> str:
@@ -66,7 +72,7 @@ class Confirmation:
         if request.method == "POST":
             self.changed = request.POST.get("digest") != self.digest
             typed = request.POST.get("count", "").translate(str.maketrans("", "", " .,_'"))
-            self.typed_wrong = self.typed and typed != str(self.count)
+            self.typed_wrong = self.typed and typed != str(self.number)
             if not (self.refused or self.changed or self.typed_wrong):
                 return None
             status = 409 if self.changed or self.refused else 400

@@ -5,7 +5,7 @@ from rest_framework.routers import SimpleRouter
 
 from sessions_app import api as own
 from sessions_app import bootscript, bos, bos_v1, bos_v1_status, bos_v2, bos_v2_components
-from sessions_app.views import nodes, sessions, start
+from sessions_app.views import imports, nodes, sessions, start
 
 pages: list[URLPattern | URLResolver] = [
     path("sessions/", sessions.session_list, name="session-list"),
@@ -19,6 +19,7 @@ pages: list[URLPattern | URLResolver] = [
     path("sessions/<uuid:uuid>/retry", sessions.session_retry, name="session-retry"),
     path("sessions/<uuid:uuid>/again", sessions.session_again, name="session-again"),
     path("nodes/", nodes.node_list, name="node-list"),
+    path("nodes/import", imports.node_import, name="node-import"),
     path("nodes/export.csv", nodes.node_export, name="node-export"),
     path("nodes/<str:name>/", nodes.node_detail, name="node-detail"),
 ]
@@ -51,6 +52,10 @@ api: list[URLPattern | URLResolver] = [
     *both("v2/components/<str:name>", bos_v2_components.ComponentView.as_view()),
     *both("v2/applystaged", bos_v2_components.ApplyStagedView.as_view()),
     *both("v2/options", bos_v2_components.OptionsView.as_view()),
+    *both("v1", bos_v1.VersionView.as_view()),
+    *both("v1/version", bos_v1.VersionView.as_view()),
+    *both("v1/healthz", bos_v1.HealthView.as_view()),
+    *both("v1/sessiontemplatetemplate", bos_v1.TemplateExampleView.as_view()),
     *both("v1/sessiontemplate", bos_v1.TemplatesView.as_view()),
     *both("v1/sessiontemplate/<str:name>", bos_v1.TemplateView.as_view()),
     *both("v1/session", bos_v1.SessionsView.as_view()),

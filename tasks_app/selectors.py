@@ -103,7 +103,9 @@ class TaskRow:
 
 def tasks_of(user: Any) -> QuerySet[Task]:
     """Tasks that exist and `user` may see."""
-    return Task.objects.visible_to(user).existing()
+    visible: Any = Task.objects.visible_to(user)  # OwnedQuerySet does not say that it stays a TaskQuerySet
+    existing: QuerySet[Task] = visible.existing()
+    return existing
 
 
 def task_rows(tasks: list[Task]) -> list[TaskRow]:

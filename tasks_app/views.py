@@ -8,12 +8,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts_app.permissions import page_needs
+from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from events_app.models import InvalidTransition
 from tasks_app import selectors, services
@@ -27,7 +27,7 @@ LINES_SHOWN = 2000  # of a run's end, on its page
 
 @require_safe
 @page_needs(Verb.READ)
-def task_list(request: HttpRequest) -> HttpResponse:
+def task_list(request: PageRequest) -> HttpResponse:
     """`/tasks/`: health at a glance; filters in the URL."""
     tasks = selectors.tasks_of(request.user)
     words, health = request.GET.get("q", "").strip(), request.GET.get("health", "")
@@ -48,19 +48,19 @@ def task_list(request: HttpRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-def _task(request: HttpRequest, uuid: uuids.UUID) -> Task:
+def _task(request: PageRequest, uuid: uuids.UUID) -> Task:
     return get_object_or_404(
         Task.objects.visible_to(request.user).select_related("owner", "domain"), uuid=uuid
     )
 
 
-def _run(request: HttpRequest, uuid: uuids.UUID, number: int) -> Run:
+def _run(request: PageRequest, uuid: uuids.UUID, number: int) -> Run:
     return get_object_or_404(Run.objects.select_related("task"), task=_task(request, uuid), number=number)
 
 
 @require_safe
 @page_needs(Verb.READ)
-def task_detail(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
+def task_detail(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
     """`/tasks/UUID/`: when it runs, what its newest runs did."""
     task = _task(request, uuid)
     runs = task.runs.defer("document", "change", "changes", "diagnostics", "plan_text").order_by("-number")
@@ -79,7 +79,7 @@ def task_detail(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
 
 @require_safe
 @page_needs(Verb.READ)
-def run_detail(request: HttpRequest, uuid: uuids.UUID, number: int) -> HttpResponse:
+def run_detail(request: PageRequest, uuid: uuids.UUID, number: int) -> HttpResponse:
     """`/tasks/UUID/runs/N/`: its plan, its output, what may be decided."""
     run = _run(request, uuid, number)
     after = max(0, run.lines - LINES_SHOWN)
@@ -97,7 +97,7 @@ def run_detail(request: HttpRequest, uuid: uuids.UUID, number: int) -> HttpRespo
 
 @require_safe
 @page_needs(Verb.READ)
-def run_log(request: HttpRequest, uuid: uuids.UUID, number: int) -> HttpResponse:
+def run_log(request: PageRequest, uuid: uuids.UUID, number: int) -> HttpResponse:
     """Lines of a run's output after `?after=`, and where to go on while it runs."""
     after = request.GET.get("after", "0")
     if not after.isdecimal() or len(after) > 9:
@@ -124,13 +124,13 @@ Act = Callable[[], Any]
 
 
 def _ask(
-    request: HttpRequest, *, title: str, lines: list[str], verb: str, back: str, danger: bool = False
+    request: PageRequest, *, title: str, lines: list[str], verb: str, back: str, danger: bool = False
 ) -> HttpResponse:
     context = {"title": title, "lines": lines, "verb": verb, "back": back, "danger": danger}
     return render(request, "_ask.html" if request.htmx else "ask.html", context)
 
 
-def _do(request: HttpRequest, act: Act, done: str, back: str) -> HttpResponse:
+def _do(request: PageRequest, act: Act, done: str, back: str) -> HttpResponse:
     """Run a use case and answer with a toast; what can't be done changes nothing."""
     try:
         act()
@@ -143,7 +143,7 @@ def _do(request: HttpRequest, act: Act, done: str, back: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def task_run(request: HttpRequest, uuid: uuids.UUID, operation: str) -> HttpResponse:
+def task_run(request: PageRequest, uuid: uuids.UUID, operation: str) -> HttpResponse:
     """Confirm, then queue a run: apply, inspect or drift."""
     task = _task(request, uuid)
     if operation not in selectors.OPERATION_WORDS:
@@ -173,7 +173,7 @@ def task_run(request: HttpRequest, uuid: uuids.UUID, operation: str) -> HttpResp
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def task_enable(request: HttpRequest, uuid: uuids.UUID, word: str) -> HttpResponse:
+def task_enable(request: PageRequest, uuid: uuids.UUID, word: str) -> HttpResponse:
     """Confirm, then enable or disable."""
     task = _task(request, uuid)
     enables = word == "enable"
@@ -202,7 +202,7 @@ DECISIONS: dict[str, tuple[Any, str, str]] = {
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def run_decide(request: HttpRequest, uuid: uuids.UUID, number: int, decision: str) -> HttpResponse:
+def run_decide(request: PageRequest, uuid: uuids.UUID, number: int, decision: str) -> HttpResponse:
     """Confirm, then approve, discard or cancel a run."""
     run = _run(request, uuid, number)
     if decision not in DECISIONS:

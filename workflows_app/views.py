@@ -8,11 +8,11 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts_app.permissions import page_needs
+from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from events_app.models import InvalidTransition
 from workflows_app import selectors, services
@@ -27,7 +27,7 @@ RUNS_SHOWN = 20
 
 @require_safe
 @page_needs(Verb.READ)
-def workflow_list(request: HttpRequest) -> HttpResponse:
+def workflow_list(request: PageRequest) -> HttpResponse:
     """`/workflows/`: colour, counts, where they run."""
     workflows = selectors.workflows_of(request.user)
     words = request.GET.get("q", "").strip()
@@ -39,13 +39,13 @@ def workflow_list(request: HttpRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-def _workflow(request: HttpRequest, workflow_id: str) -> Workflow:
+def _workflow(request: PageRequest, workflow_id: str) -> Workflow:
     return get_object_or_404(selectors.workflows_of(request.user), pk=workflow_id)
 
 
 @require_safe
 @page_needs(Verb.READ)
-def workflow_detail(request: HttpRequest, workflow_id: str) -> HttpResponse:
+def workflow_detail(request: PageRequest, workflow_id: str) -> HttpResponse:
     """`/workflows/ID/`: workflow, services, replicas; revisions; queued analyses."""
     workflow = _workflow(request, workflow_id)
     [row] = selectors.workflow_rows([workflow])
@@ -67,7 +67,7 @@ def workflow_detail(request: HttpRequest, workflow_id: str) -> HttpResponse:
 
 @require_safe
 @page_needs(Verb.READ)
-def replica_log(request: HttpRequest, workflow_id: str, service: str, replica: str) -> HttpResponse:
+def replica_log(request: PageRequest, workflow_id: str, service: str, replica: str) -> HttpResponse:
     """The last lines that a replica wrote."""
     workflow = _workflow(request, workflow_id)
     context = {"workflow": workflow, "service": service, "replica": replica, "text": "", "wrong": ""}
@@ -81,7 +81,7 @@ def replica_log(request: HttpRequest, workflow_id: str, service: str, replica: s
 # -- what can be done ----------------------------------------------------------------------------------
 
 
-def _do(request: HttpRequest, act: Callable[[], Any], done: str, back: str) -> HttpResponse:
+def _do(request: PageRequest, act: Callable[[], Any], done: str, back: str) -> HttpResponse:
     """Run a use case and answer with a toast; what can't be done changes nothing."""
     try:
         act()
@@ -94,13 +94,13 @@ def _do(request: HttpRequest, act: Callable[[], Any], done: str, back: str) -> H
     return redirect(back)
 
 
-def _ask(request: HttpRequest, **context: Any) -> HttpResponse:
+def _ask(request: PageRequest, **context: Any) -> HttpResponse:
     return render(request, "_ask.html" if request.htmx else "ask.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def workflow_publish(request: HttpRequest, workflow_id: str) -> HttpResponse:
+def workflow_publish(request: PageRequest, workflow_id: str) -> HttpResponse:
     """Confirm, then publish the workflow as it is described now."""
     workflow = _workflow(request, workflow_id)
     back = f"/workflows/{workflow.pk}/"
@@ -117,7 +117,7 @@ def workflow_publish(request: HttpRequest, workflow_id: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def workflow_unpublish(request: HttpRequest, workflow_id: str) -> HttpResponse:
+def workflow_unpublish(request: PageRequest, workflow_id: str) -> HttpResponse:
     """Confirm, then remove what runs of the workflow."""
     workflow = _workflow(request, workflow_id)
     back = f"/workflows/{workflow.pk}/"
@@ -135,7 +135,7 @@ def workflow_unpublish(request: HttpRequest, workflow_id: str) -> HttpResponse:
 
 @require_http_methods(["POST"])
 @page_needs(Verb.OPERATE)
-def workflow_scale(request: HttpRequest, workflow_id: str) -> HttpResponse:
+def workflow_scale(request: PageRequest, workflow_id: str) -> HttpResponse:
     """Another number of replicas for one service."""
     workflow = _workflow(request, workflow_id)
     back = f"/workflows/{workflow.pk}/"
@@ -154,7 +154,7 @@ def workflow_scale(request: HttpRequest, workflow_id: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def workflow_rollback(request: HttpRequest, workflow_id: str) -> HttpResponse:
+def workflow_rollback(request: PageRequest, workflow_id: str) -> HttpResponse:
     """Confirm, then return to an earlier revision."""
     workflow = _workflow(request, workflow_id)
     back = f"/workflows/{workflow.pk}/"

@@ -59,7 +59,9 @@ def attention(user: Any) -> list[Attention]:
         nodes = "1 node" if len(names) == 1 else f"{len(names):,} nodes"
         where = f" in {sessions[uuid][0]}" if uuid else ""
         url = f"/sessions/{uuid}/?tab=errors" if uuid else "/nodes/?state=failed"
-        found.append(Attention(("✕", "red"), f"{nodes} failed{where}", fold(names, NAMES_SHOWN), url, mono=True))
+        found.append(
+            Attention(("✕", "red"), f"{nodes} failed{where}", fold(names, NAMES_SHOWN), url, mono=True)
+        )
     now = timezone.now()
     ended = sessions_with_counts(user).filter(
         status=SessionStatus.COMPLETE, result=SessionResult.ERROR, stopped_at__gte=now - RECENT

@@ -208,7 +208,8 @@ def open_names(session: BootSession) -> list[str]:
 
 def retryable(session: BootSession) -> tuple[list[str], list[str]]:
     """Failed nodes that are still this session's, and those that a newer one has taken."""
-    mine, taken = [], []
+    mine: list[str] = []
+    taken: list[str] = []
     rows = NodePhase.objects.of_session(session.pk).filter(category=Category.FAILED)
     for name, owner in rows.values_list("node__name", "node__session_id"):
         (mine if owner == session.pk else taken).append(name)

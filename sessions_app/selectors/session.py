@@ -17,6 +17,8 @@ from sessions_app.selectors.lists import SessionRow, session_row
 from sessions_app.states import CATEGORY_LOOKS, Category, PhaseName, SessionStatus, Step
 
 RATE_OVER = timedelta(seconds=60)
+LEAST_RATE = 0.1  # nodes a second; below it a guess would only alarm
+LONGEST_GUESS = 6 * 3600  # seconds
 STILL_FOR = timedelta(minutes=10)  # a running session without any change for so long wants a look
 BAR_ORDER = (Category.SUCCEEDED, Category.FAILED, Category.IN_PROGRESS, Category.EXCLUDED)
 NAMES_SHOWN = 6  # patterns in a line of the attention list
@@ -62,6 +64,8 @@ class PhaseBar:
     def took(self) -> timedelta | None:
         """From the first node's begin to the last one's end."""
         if self.phase.started_at is None or self.phase.stopped_at is None:
+            return None
+        if self.phase.not_started or self.phase.in_progress:
             return None
         return self.phase.stopped_at - self.phase.started_at
 
@@ -146,7 +150,9 @@ def _bar(phase: Phase, rate: float, now: datetime) -> PhaseBar:
         for category in (*BAR_ORDER, Category.NOT_STARTED)
     ]
     left = phase.not_started + phase.in_progress
-    ends = now + timedelta(seconds=left / rate) if left and rate else None
+    ends = None
+    if left and rate >= LEAST_RATE and left / rate < LONGEST_GUESS:
+        ends = now + timedelta(seconds=left / rate)
     return PhaseBar(phase, phase.boot_set.name, sum(count for _, _, count in counts), counts, rate, ends)
 
 

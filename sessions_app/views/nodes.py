@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from accounts_app.permissions import page_needs
+from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from sessions_app import selectors
 from sessions_app.forms import NODE_STATES, groups_of
@@ -26,7 +26,7 @@ HISTORY = 300  # rows of one node's history on its page
 
 @require_safe
 @page_needs(Verb.READ)
-def node_list(request: HttpRequest) -> HttpResponse:
+def node_list(request: PageRequest) -> HttpResponse:
     """`/nodes/`: range, state, role, group and session stand in the URL."""
     picked = pick(request.user, request.GET)
     page = Paginator(picked.nodes, PER_PAGE).get_page(request.GET.get("page"))
@@ -55,7 +55,7 @@ def node_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @page_needs(Verb.READ)
-def node_detail(request: HttpRequest, name: str) -> HttpResponse:
+def node_detail(request: PageRequest, name: str) -> HttpResponse:
     """`/nodes/NAME/`: now, desired, actual; its history over all sessions."""
     nodes = Node.objects.visible_to(request.user)
     node = get_object_or_404(
@@ -118,7 +118,7 @@ COLUMNS = ["name", "nid", "mac", "role", "subrole", "arch", "enabled", "locked",
 
 @require_safe
 @page_needs(Verb.READ)
-def node_export(request: HttpRequest) -> StreamingHttpResponse:
+def node_export(request: PageRequest) -> Any:
     """The filtered nodes as CSV; no secret of a BMC is in it."""
     picked = pick(request.user, request.GET)
     response = StreamingHttpResponse(_lines([node.id for node in picked.nodes]), content_type="text/csv")

@@ -8,14 +8,14 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts_app.permissions import page_needs
+from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from events_app.models import InvalidTransition, LifecycleEvent
 from sessions_app import selectors, services
@@ -31,7 +31,7 @@ NODES_PER_PAGE = 100
 
 @require_safe
 @page_needs(Verb.READ)
-def session_list(request: HttpRequest) -> HttpResponse:
+def session_list(request: PageRequest) -> HttpResponse:
     """`/sessions/`: filters, order and page stand in the URL."""
     sessions = selectors.sessions_with_counts(request.user).order_by("-created_at", "-id")
     chosen = SessionFilter(request.GET, queryset=sessions)
@@ -49,7 +49,7 @@ def session_list(request: HttpRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-def _session(request: HttpRequest, uuid: uuids.UUID) -> BootSession:
+def _session(request: PageRequest, uuid: uuids.UUID) -> BootSession:
     sessions = BootSession.objects.visible_to(request.user)
     return get_object_or_404(sessions.select_related("owner", "domain", "template"), uuid=uuid)
 
@@ -57,7 +57,7 @@ def _session(request: HttpRequest, uuid: uuids.UUID) -> BootSession:
 @require_safe
 @page_needs(Verb.READ)
 @gzip_page
-def session_detail(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
+def session_detail(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
     """`/sessions/UUID/`: what is going on, the map, and one of the tabs."""
     session = _session(request, uuid)
     tab = request.GET.get("tab", "nodes")
@@ -82,7 +82,7 @@ def session_detail(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
 
 @require_safe
 @page_needs(Verb.READ)
-def session_live(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
+def session_live(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
     """What changes on the session's page while it runs: state, actions, bars, faults."""
     session = _session(request, uuid)
     context = {
@@ -94,7 +94,7 @@ def session_live(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
 
 @require_safe
 @page_needs(Verb.READ)
-def session_tab(request: HttpRequest, uuid: uuids.UUID, tab: str) -> HttpResponse:
+def session_tab(request: PageRequest, uuid: uuids.UUID, tab: str) -> HttpResponse:
     """One tab's content, fetched again while the session runs."""
     if tab not in TABS:
         raise Http404
@@ -111,7 +111,7 @@ def _looks() -> dict[str, tuple[str, str, str]]:
     }
 
 
-def _tab(request: HttpRequest, session: BootSession, tab: str) -> dict[str, Any]:
+def _tab(request: PageRequest, session: BootSession, tab: str) -> dict[str, Any]:
     """Context of a tab."""
     if tab == "nodes":
         return _nodes_tab(request, session)
@@ -125,7 +125,7 @@ def _tab(request: HttpRequest, session: BootSession, tab: str) -> dict[str, Any]
     return {"faults": selectors.faults_of(session)}
 
 
-def _nodes_tab(request: HttpRequest, session: BootSession) -> dict[str, Any]:
+def _nodes_tab(request: PageRequest, session: BootSession) -> dict[str, Any]:
     """The session's nodes with their phases, filtered by category and name."""
     category = request.GET.get("category", "")
     category = category if category in Category.values else ""
@@ -144,7 +144,7 @@ def _nodes_tab(request: HttpRequest, session: BootSession) -> dict[str, Any]:
 @require_safe
 @page_needs(Verb.READ)
 @gzip_page
-def session_map(request: HttpRequest, uuid: uuids.UUID) -> JsonResponse:
+def session_map(request: PageRequest, uuid: uuids.UUID) -> JsonResponse:
     """The node map's document, see selectors.map_document."""
     return JsonResponse(
         selectors.map_document(_session(request, uuid)), json_dumps_params={"separators": (",", ":")}
@@ -153,7 +153,7 @@ def session_map(request: HttpRequest, uuid: uuids.UUID) -> JsonResponse:
 
 @require_safe
 @page_needs(Verb.READ)
-def session_node(request: HttpRequest, uuid: uuids.UUID, name: str) -> HttpResponse:
+def session_node(request: PageRequest, uuid: uuids.UUID, name: str) -> HttpResponse:
     """One node in this session: beside the map, or as a page of its own."""
     session = _session(request, uuid)
     found = selectors.node_in_session(session, name)
@@ -174,7 +174,7 @@ def session_node(request: HttpRequest, uuid: uuids.UUID, name: str) -> HttpRespo
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def session_cancel(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
+def session_cancel(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
     """Confirm, then cancel: nodes that are not over are left out."""
     session = _session(request, uuid)
     names = selectors.open_names(session)
@@ -191,6 +191,7 @@ def session_cancel(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
         # The set shrinks by itself while the session runs: cancelling fewer is not the wrong nodes.
         digest=str(session.uuid),
         danger=True,
+        typed_count=session.total_nodes,
     )
     if session.status == SessionStatus.COMPLETE:
         confirmation.refused = "This session is over; there is nothing to cancel."
@@ -208,7 +209,7 @@ def session_cancel(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def session_retry(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
+def session_retry(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
     """Confirm, then try the failed nodes again from the phase in which they failed."""
     session = _session(request, uuid)
     names, taken = selectors.retryable(session)
@@ -240,7 +241,7 @@ def session_retry(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
 
 @require_safe
 @page_needs(Verb.OPERATE)
-def session_again(request: HttpRequest, uuid: uuids.UUID) -> HttpResponse:
+def session_again(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
     """To the start form, filled with this session's template, operation and limit."""
     session = _session(request, uuid)
     nodes = request.GET.get("nodes", "")

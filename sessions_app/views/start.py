@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from accounts_app.permissions import page_needs
+from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from sessions_app import services
 from sessions_app.confirming import Confirmation, digest_of
@@ -38,7 +38,7 @@ class Preview:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
-def session_start(request: HttpRequest) -> HttpResponse:
+def session_start(request: PageRequest) -> HttpResponse:
     """GET fills the form from the URL; POST shows the preview. POST with `confirm` starts exactly what was
     shown, or answers 409 where the nodes are others by now."""
     templates = SessionTemplate.objects.visible_to(request.user)
@@ -61,10 +61,11 @@ def session_start(request: HttpRequest) -> HttpResponse:
     return _confirm(request, form, preview, context)
 
 
-def _preview(request: HttpRequest, asked: dict[str, Any], picked: str) -> Preview:
+def _preview(request: PageRequest, asked: dict[str, Any], picked: str) -> Preview:
     """Resolve the form to nodes. Raises Refused or NodeSetError."""
     template: SessionTemplate = asked["template"]
-    limit, unknown = asked["limit"], ()
+    limit = asked["limit"]
+    unknown: tuple[str, ...] = ()
     if picked:
         limit = ",".join(node.name for node in pick(request.user, QueryDict(picked)).nodes)
         if not limit:
@@ -104,7 +105,7 @@ def _takes_from(ids: list[int]) -> list[tuple[str, str, int, str]]:
 
 
 def _confirm(
-    request: HttpRequest, form: StartForm, preview: Preview, context: dict[str, Any]
+    request: PageRequest, form: StartForm, preview: Preview, context: dict[str, Any]
 ) -> HttpResponse:
     asked = form.cleaned_data
     template: SessionTemplate = asked["template"]
@@ -131,7 +132,7 @@ def _confirm(
         session = services.start_session(
             template=template,
             operation=asked["operation"],
-            actor=request.user,  # type: ignore[arg-type]  (page_needs has seen to it)
+            actor=request.user,
             name=asked["name"],
             limit=preview.limit,
             stage=asked["stage"],

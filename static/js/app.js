@@ -2,6 +2,7 @@
 
 import { flashChanges, startLive } from "./live.js";
 import { startMap } from "./nodemap.js";
+import { startSavedFilters } from "./saved.js";
 import { startTimes } from "./times.js";
 import { startAutoForms, startDialogs, startKeys, startLogs, startSwitches, startToasts, startTypedCounts } from "./ui.js";
 
@@ -15,4 +16,5 @@ startKeys();
 startLogs();
 flashChanges();
 startMap();
+startSavedFilters();
 startLive();

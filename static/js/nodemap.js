@@ -109,7 +109,7 @@ class NodeMap {
     const word = LETTERS[this.letter(this.nodes[place])];
     const { fill, ink } = this.colours[word];
     pen.globalAlpha = 1;
-    pen.clearRect(x, y, size, size);
+    pen.clearRect(x - 0.5, y - 0.5, size + 1, size + 1);
     pen.globalAlpha = this.matches && !this.matches[place] ? 0.15 : 1;
     pen.fillStyle = fill;
     const line = Math.max(1, Math.floor(size / 8));
@@ -122,6 +122,7 @@ class NodeMap {
       else this.dimTop(x, y, size);
     } else if (word === "failed") {
       pen.fillRect(x, y, size, size);
+      if (size < 7) return this.square(x - 0.5, y - 0.5, size + 1);
       pen.strokeStyle = this.colours.surface;
       pen.lineWidth = Math.max(1.2, size / 8);
       const inset = size * 0.22;
@@ -138,6 +139,12 @@ class NodeMap {
       this.frame(x, y, size, line, fill);
     }
     pen.globalAlpha = 1;
+  }
+
+  /** A cross would not be seen: full and a little larger than the others. */
+  square(x, y, size) {
+    this.pen.fillRect(x, y, size, size);
+    this.pen.globalAlpha = 1;
   }
 
   /** Where a frame would be noise: the upper half, faint. */

@@ -101,7 +101,7 @@ def test_a_viewer_cannot_start(victor, session):
 def test_retry_touches_the_failed_nodes_that_were_shown(olga, session):
     path = f"/sessions/{session.uuid}/retry"
     shown = olga.get(path).content.decode()
-    assert "x1000c0s1b0n0,x1000c0s1b1n1" in shown
+    assert "x1000c0s1b0n0, x1000c0s1b1n1" in shown
     olga.post(path, {"digest": hidden(shown, "digest")})
     assert not NodePhase.objects.filter(session=session, category="failed").exists()
 
