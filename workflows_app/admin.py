@@ -154,7 +154,7 @@ class ServiceInline(admin.TabularInline):
     """Services as last seen."""
 
     model = Service
-    fields = readonly_fields = [
+    fields = (
         "key",
         "desired",
         "actual",
@@ -163,7 +163,8 @@ class ServiceInline(admin.TabularInline):
         "rollout",
         "reason",
         "message",
-    ]
+    )
+    readonly_fields = fields
     extra = 0
     can_delete = False
 
