@@ -197,6 +197,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(3600),
         "options": {"expires": 3600},
     },
+    "keep-up-sessions": {
+        "task": "sessions_app.steps.keep_up",
+        "schedule": schedule(60),
+        "options": {"expires": 60},
+    },
     "prune-events": {
         "task": "events_app.steps.prune_events",
         "schedule": schedule(3600),

@@ -28,7 +28,7 @@ from sessions_app.bos import (
 )
 from sessions_app.bos_v2_documents import component_documents, with_relations
 from sessions_app.counts import chunks
-from sessions_app.models import BootToken, BosOptions, Node
+from sessions_app.models import BootToken, Node
 from sessions_app.states import LastAction
 
 COMPONENT = "Component"
@@ -298,7 +298,7 @@ class OptionsView(BosView):
 
     def get(self, request: Request) -> HttpResponse:
         """All options."""
-        return answer(BosOptions.current())
+        return answer(services_bos.all_options())
 
     def patch(self, request: Request) -> HttpResponse:
         """Change some; unknown names are accepted and dropped, as by the original."""

@@ -36,6 +36,7 @@ class Limits:
     power_off: float
     power_on: float
     boot: float
+    poll: float = 15.0  # the longest time between two looks at a node that is waited for
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Limits:
@@ -44,6 +45,7 @@ class Limits:
             power_off=options["max_power_off_wait_time"],
             power_on=options["max_power_on_wait_time"],
             boot=options["max_boot_wait_time"],
+            poll=max(options["polling_frequency"], FIRST_LOOK),
         )
 
 
@@ -76,15 +78,15 @@ SUCCEEDED = Move(Category.SUCCEEDED, Step.NONE)
 FIRST_LOOK = 2.0  # seconds until a switched node is looked at; the quickest BMCs need about one
 
 
-def poll_after(elapsed: float) -> float:
-    """Seconds until the next look at a node that has been waited for `elapsed` seconds.
+def poll_after(elapsed: float, longest: float = 15.0) -> float:
+    """Seconds until the next look at a node that has been waited for `elapsed` seconds; at most `longest`.
 
     Few distinct values, so that the rows of a batch stay together and are written together.
     """
     for bound, wait in ((4, 1.0), (12, 2.0), (40, 4.0), (120, 8.0)):
         if elapsed < bound:
-            return wait
-    return 15.0
+            return min(wait, longest)
+    return longest
 
 
 def retry_after(attempts: int) -> float:
@@ -142,7 +144,7 @@ def _checked(facts: Facts, result: Result, now: datetime, limits: Limits) -> Mov
         return Move(Category.IN_PROGRESS, Step.POWER_ON, wait=0.0)
     if result.power == Power.ON:
         return SUCCEEDED if facts.booted else Move(Category.IN_PROGRESS, Step.POWER_OFF, wait=0.0)
-    return _keep_waiting(facts, now, limits.power_on, "The BMC does not say whether the node is on.")
+    return _keep_waiting(facts, now, limits, "The BMC does not say whether the node is on.")
 
 
 def _asked_off(facts: Facts, result: Result, now: datetime, limits: Limits) -> Move:
@@ -161,7 +163,7 @@ def _looked_off(facts: Facts, result: Result, now: datetime, limits: Limits) -> 
     if result.ok and result.power == Power.OFF:
         return _off(facts)
     if _elapsed(facts, now) < limits.power_off:
-        return _poll(facts, result, now)
+        return _poll(facts, result, now, limits)
     if facts.step == Step.AWAIT_OFF:
         return Move(Category.IN_PROGRESS, Step.FORCE_OFF, wait=0.0)
     return _try_again(facts, Step.FORCE_OFF, _why(result, "The node did not go off, although power was cut."))
@@ -179,7 +181,7 @@ def _looked_on(facts: Facts, result: Result, now: datetime, limits: Limits) -> M
     if result.ok and result.power == Power.ON:
         return Move(Category.IN_PROGRESS, Step.AWAIT_REPORT, wait=limits.boot)
     if _elapsed(facts, now) < limits.power_on:
-        return _poll(facts, result, now)
+        return _poll(facts, result, now, limits)
     return _try_again(facts, Step.POWER_ON, _why(result, "The node did not go on."))
 
 
@@ -191,16 +193,16 @@ def _why(result: Result, otherwise: str) -> str:
     return otherwise if result.ok else result.error or otherwise
 
 
-def _poll(facts: Facts, result: Result, now: datetime) -> Move:
+def _poll(facts: Facts, result: Result, now: datetime, limits: Limits) -> Move:
     """Look again later; a BMC that does not answer shows its error meanwhile."""
-    wait = poll_after(_elapsed(facts, now))
+    wait = poll_after(_elapsed(facts, now), limits.poll)
     return Move(Category.IN_PROGRESS, facts.step, wait=wait, error=_why(result, ""))
 
 
-def _keep_waiting(facts: Facts, now: datetime, limit: float, why: str) -> Move:
+def _keep_waiting(facts: Facts, now: datetime, limits: Limits, why: str) -> Move:
     elapsed = _elapsed(facts, now)
-    if elapsed < limit:
-        return Move(Category.IN_PROGRESS, facts.step, wait=poll_after(elapsed), error=why)
+    if elapsed < limits.power_on:
+        return Move(Category.IN_PROGRESS, facts.step, wait=poll_after(elapsed, limits.poll), error=why)
     return Move(Category.FAILED, Step.NONE, error=why)
 
 

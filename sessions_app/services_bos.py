@@ -7,13 +7,12 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.utils import timezone
 
 from accounts_app.models import Domain
 from events_app.services import record_event, recording
-from sessions_app import services
+from sessions_app import services, upkeep
 from sessions_app.limit import lists_of
-from sessions_app.models import BootImage, BootSession, BosOptions, Node, NodePhase, SessionTemplate
+from sessions_app.models import BootImage, BootSession, BosOptions, SessionTemplate
 from sessions_app.models.nodes import canonical_name
 from sessions_app.models.options import DEFAULTS
 from sessions_app.services import Refused
@@ -183,19 +182,11 @@ def _image_errors(boot_set: dict[str, Any], options: dict[str, Any]) -> list[str
 
 
 def delete_session(*, session: BootSession, actor: Any) -> None:
-    """Forget a session; one that is not over is cancelled first, so that nothing drives its nodes any more.
-
-    Until when a worker may still be talking to a node is kept with the node: whoever takes it next waits.
-    """
+    """Forget a session. One that is not over is cancelled first: nothing drives its nodes any more."""
     with recording():
         if session.status != SessionStatus.COMPLETE:
             services.cancel_session(session=session, actor=actor, reason="The session was deleted.")
-        now = timezone.now()
-        claimed = NodePhase.objects.of_session(session.pk).filter(claimed_until__gt=now)
-        for node_id, until in claimed.values_list("node_id", "claimed_until"):
-            Node.objects.filter(pk=node_id).update(busy_until=until)
-        record_event(**session.event("session_deleted", by=getattr(actor, "username", "")))
-        session.delete()
+        upkeep.remove_session(session=session, actor=actor)
 
 
 def patch_session(*, session: BootSession, patch: dict[str, Any], actor: Any) -> BootSession:
@@ -248,4 +239,10 @@ def set_options(*, values: dict[str, Any], actor: Any) -> dict[str, Any]:
             area="options",
             data={"by": getattr(actor, "username", ""), "changed": sorted(values)},
         )
-    return BosOptions.current()
+        transaction.on_commit(upkeep.apply_logging_level)
+    return all_options()
+
+
+def all_options() -> dict[str, Any]:
+    """All options as they stand now, whatever this process remembers."""
+    return {**DEFAULTS, **BosOptions.stored()}

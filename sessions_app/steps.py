@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from events_app.services import note_seen, wake
-from sessions_app import endings, flow, setup, work
+from sessions_app import endings, flow, setup, upkeep, work
 from sessions_app.drivers.base import BEGIN_SECONDS, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
 from sessions_app.flow import Limits, Move
@@ -155,6 +155,12 @@ def start_pending() -> None:
 def sweep() -> None:
     """Find what can't go on by itself and say why."""
     endings.sweep()
+
+
+@shared_task(ignore_result=True)
+def keep_up() -> None:
+    """Delete old sessions, doubt old reports, as BOS's options say."""
+    upkeep.run()
 
 
 _woken_at = 0.0

@@ -61,10 +61,14 @@ class BosOptions(models.Model):
         global _remembered
         values, until = _remembered
         if time.monotonic() >= until:
-            row = cls.objects.filter(pk=1).values_list("values", flat=True).first()
-            values = {**DEFAULTS, **(row or {})}
+            values = {**DEFAULTS, **cls.stored()}
             _remembered = values, time.monotonic() + REMEMBERED
         return dict(values)
+
+    @classmethod
+    def stored(cls) -> dict[str, Any]:
+        """Those that somebody has set, read at once."""
+        return cls.objects.filter(pk=1).values_list("values", flat=True).first() or {}
 
 
 REMEMBERED = 1.0  # seconds; nodes report by the hundred a second, and each report asks
