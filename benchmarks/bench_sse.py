@@ -14,15 +14,17 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import BenchOptions, Report
-from benchmarks.sse.servers import Muster, Nchan, Server, Talk
+from benchmarks.sse.servers import Behind, Muster, Nchan, Server, Talk
 
 CROWDS = (200, 1000, 4000)
 SECONDS = 3.0
 DELIVERED = 0.985
 STEP = 1.6
-FIRST = {"nchan": 40_000, "daphne": 120_000, "uvicorn": 120_000}  # deliveries per second
+FIRST = {"nchan": 40_000, "nginx-daphne": 60_000}  # deliveries per second
+FIRST_OTHERS = 120_000
 LIGHT = 10_000  # deliveries per second
 IDLE = 10_000
 AIM = 4.0
@@ -38,16 +40,17 @@ def run(options: BenchOptions) -> Report:
     try:
         saturated: dict[tuple[str, int], float] = {}
         peer = Nchan.missing()
-        kinds = [*([] if peer else ["nchan"]), "daphne"]
+        kinds = ["daphne"] if peer else ["nchan", "daphne", "nginx-daphne"]
         if importlib.util.find_spec("uvicorn"):
             kinds.append("uvicorn")
         else:
             report.notes.append("uvicorn is not installed here, so it was not measured.")
         if peer:
             report.notes.append(f"There is no peer to compare with: {peer}.")
-        for kind in kinds:
-            _measure(report, kind, home, crowds, saturated)
-        _idle(report, home)
+        for crowd in crowds:
+            for kind in kinds:
+                _measure(report, kind, home / f"{kind}-{crowd}", crowd, saturated, light=crowd == max(crowds))
+        _idle(report, home / "idle")
     finally:
         if options.keep:
             report.notes.append(f"All files are in {home}.")
@@ -58,42 +61,47 @@ def run(options: BenchOptions) -> Report:
 
 def make(kind: str, home: Path) -> Server:
     """A server of this kind."""
-    return Nchan(home) if kind == "nchan" else Muster(home, kind)
+    home.mkdir()
+    if kind == "nchan":
+        return Nchan(home)
+    return Behind(home, kind.removeprefix("nginx-")) if kind.startswith("nginx-") else Muster(home, kind)
 
 
 def _measure(
-    report: Report, kind: str, home: Path, crowds: tuple[int, ...], saturated: dict[tuple[str, int], float]
+    report: Report,
+    kind: str,
+    home: Path,
+    crowd: int,
+    saturated: dict[tuple[str, int], float],
+    *,
+    light: bool,
 ) -> None:
-    for crowd in crowds:
-        server = make(kind, home)
-        listeners = Talk(_crowd_command(), _environment())
-        try:
-            server.start()
-            before = server.memory()
-            took = listeners.ask(
-                do="connect", port=server.port, count=crowd, path=server.path, headers=server.headers
-            )["seconds"]
-            memory = (server.memory() - before) / crowd
-            if crowd == max(crowds):
-                _light(report, kind, server, listeners, crowd)
-            rate, seen = _saturate(server, listeners, crowd, FIRST[kind])
-            saturated[kind, crowd] = rate
-            peer = saturated.get(("nchan", crowd))
-            name = f"{kind}, {crowd:,} listeners: saturated"
-            if kind == "nchan" or not peer:
-                report.add(name, rate, "deliveries/s")
-            else:
-                report.add(
-                    name, rate, "deliveries/s", reference=peer, against="nchan", better="more",
-                    within=AIM if kind == "daphne" else None,
-                )  # fmt: skip
-            report.notes.append(
-                f"{kind} at {crowd:,}: {1000 * took / crowd:.1f} ms to open a stream, "
-                f"{memory:.1f} KiB each; {seen}"
-            )
-        finally:
-            listeners.close()
-            server.stop()
+    server = make(kind, home)
+    listeners = Talk(_crowd_command(), _environment())
+    try:
+        server.start()
+        before = server.memory()
+        took = listeners.ask(
+            do="connect", port=server.port, count=crowd, path=server.path, headers=server.headers
+        )["seconds"]
+        memory = (server.memory() - before) / crowd
+        if light:
+            _light(report, kind, server, listeners, crowd)
+        rate, seen = _saturate(server, listeners, crowd, FIRST.get(kind, FIRST_OTHERS))
+    finally:
+        listeners.close()
+        server.stop()
+    saturated[kind, crowd] = rate
+    peer = saturated.get(("nchan", crowd))
+    held: dict[str, Any] = (
+        {} if kind == "nchan" or not peer else {"reference": peer, "against": "nchan", "better": "more"}
+    )
+    if held:
+        held["within"] = AIM if kind == "daphne" else None
+    report.add(f"{kind}, {crowd:,} listeners: saturated", rate, "deliveries/s", **held)
+    report.notes.append(
+        f"{kind} at {crowd:,}: {1000 * took / crowd:.1f} ms to open a stream, {memory:.1f} KiB each; {seen}"
+    )
 
 
 def _saturate(server: Server, listeners: Talk, crowd: int, first: float) -> tuple[float, str]:

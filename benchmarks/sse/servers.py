@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from benchmarks.report import ROOT
 from deploy.local.keep import die_with_parent
 from deploy.local.valkey import arguments
 
+PATIENCE = 180.0  # seconds for a server to start: the machine may be busy with others
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 NGINX = """
 load_module {module};
@@ -134,7 +134,7 @@ class Server:
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=dict(env or os.environ), stdout=log, stderr=log, preexec_fn=_on(cores()[0])
         )
-        wait_for(lambda: answers(self.port), 60)
+        wait_for(lambda: answers(self.port), PATIENCE)
 
     def workers(self) -> list[int]:
         """The processes that serve."""
@@ -213,14 +213,17 @@ class Muster(Server):
         )  # fmt: skip
         token = self._django(["-c", MAKE_KEY]).strip().splitlines()[-1]
         self.headers = {"Authorization": f"Bearer {token}"}
+        self.start_web()
+        self.publisher = Talk([sys.executable, "-m", "benchmarks.sse.publisher", "muster"], self.environment)
+
+    def start_web(self) -> None:
+        """The web process alone."""
         modules = {
             "daphne": ["daphne", "-b", "127.0.0.1", "-p", str(self.port)],
             "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "warning",
                         "--backlog", "4096"],
         }  # fmt: skip
         self._run([sys.executable, "-m", *modules[self.name], "config.asgi:application"], self.environment)
-        time.sleep(0.5)
-        self.publisher = Talk([sys.executable, "-m", "benchmarks.sse.publisher", "muster"], self.environment)
 
     def _django(self, arguments: list[str]) -> str:
         done = subprocess.run(
@@ -236,6 +239,63 @@ class Muster(Server):
         if self._redis is not None:
             self._redis.kill()
             self._redis.wait()
+
+
+PROXY = """
+worker_processes 1;
+worker_rlimit_nofile 20000;
+daemon off;
+pid {home}/nginx.pid;
+error_log {home}/nginx.log error;
+events {{ worker_connections 19000; }}
+http {{
+  access_log off;
+  client_body_temp_path {home}/body;
+  proxy_temp_path {home}/proxy;
+  fastcgi_temp_path {home}/fastcgi;
+  uwsgi_temp_path {home}/uwsgi;
+  scgi_temp_path {home}/scgi;
+  upstream muster {{ least_conn; {backends} }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://muster; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header Host $http_host; proxy_buffering off; proxy_read_timeout 1h;
+    }}
+  }}
+}}
+"""
+
+
+class Behind(Server):
+    """Two of Muster's web processes behind nginx: each has half of the listeners, nginx has all."""
+
+    path = Muster.path
+
+    def __init__(self, home: Path, server: str) -> None:
+        super().__init__(home)
+        self.name = f"nginx-{server}"
+        self._backends = [Muster(home, server), Muster(home, server)]
+
+    def start(self) -> None:
+        first, second = self._backends
+        first.start()
+        second.start_web()
+        self.headers, self.publisher = first.headers, first.publisher
+        config = self.home / "proxy.conf"
+        backends = " ".join(f"server 127.0.0.1:{backend.port};" for backend in self._backends)
+        config.write_text(PROXY.format(home=self.home, port=self.port, backends=backends))
+        self._run(["nginx", "-c", str(config), "-p", str(self.home), "-e", str(self.home / "nginx.log")])
+
+    def workers(self) -> list[int]:
+        """The web processes; nginx is told apart."""
+        return [pid for backend in self._backends for pid in backend.workers()]
+
+    def stop(self) -> None:
+        for backend in reversed(self._backends):
+            backend.stop()
+        self.publisher = None
+        super().stop()
 
 
 MAKE_KEY = """

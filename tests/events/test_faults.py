@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from accounts_app.states import Role
-from events_app.models import LifecycleEvent
+from events_app.models import EventCounter, LifecycleEvent
 from tests import factories
 from tests.base import RedisServer, wait_until
 from tests.events.tell import tell, tell_many
@@ -232,3 +232,19 @@ def test_streams_need_neither_threads_nor_connections(web: Web):
         assert data_of(stream.wait_for(1)[0])["sessionName"] == "hello"
         stream.close()
     wait_until(lambda: process.num_fds() <= files, what="connections to be given back")
+
+
+def test_a_table_that_was_set_back_is_noticed(web: Web):
+    """After a restore from a backup numbers begin again below what listeners have seen."""
+    key = bearer(factories.make_key(factories.make_olga()))
+    seen = tell()
+    with web.listen("/events/session", key | {"Last-Event-ID": str(seen - 1)}) as stream:
+        stream.wait_for(1)
+        LifecycleEvent.objects.all().delete()
+        EventCounter.objects.update(last=10)
+        stream.read_to_end()
+    with web.listen("/events/session", key | {"Last-Event-ID": str(seen)}) as stream:
+        reset = stream.wait_for(1)[0]
+        assert (reset["event"], reset["id"]) == ("stream-reset", "10")
+        again = tell()
+        assert [int(event["id"]) for event in stream.wait_for(2)] == [10, again]

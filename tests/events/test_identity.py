@@ -20,6 +20,8 @@ from tests import factories
 from tests.events.tell import tell
 from tests.events.wire import Web, bearer, data_of
 
+pytestmark = pytest.mark.process
+
 VECTOR_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 

@@ -15,6 +15,8 @@ from tests import factories
 from tests.events.tell import OTHER, SESSION, tell, tell_many
 from tests.events.wire import Listener, Web, bearer, data_of
 
+pytestmark = pytest.mark.process
+
 V7 = {"X-BackendAI-Version": "v7.20230615"}
 V5 = {"X-BackendAI-Version": "v5.20191215"}
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from django.db import connection
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -26,6 +27,8 @@ from events_app.states import BackgroundTaskStatus
 from tests import factories
 from tests.base import wait_until
 from tests.events.wire import Web, bearer, data_of
+
+pytestmark = pytest.mark.process
 
 V7 = {"X-BackendAI-Version": "v7.20230615"}
 V5 = {"X-BackendAI-Version": "v5.20191215"}

@@ -49,7 +49,7 @@ class Web:
         self.port = free_port()
         self.log = directory / f"web-{self.port}.log"
         self._server = server
-        self._env = {
+        self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")},
             "MUSTER_HOME": str(directory),
             "MUSTER_DATABASE_URL": database_url(),
@@ -70,7 +70,7 @@ class Web:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, *options[self._server]],
-                cwd=PROJECT, env=self._env, stdout=out, stderr=out, preexec_fn=die_with_parent,
+                cwd=PROJECT, env=self.env, stdout=out, stderr=out, preexec_fn=die_with_parent,
             )  # fmt: skip
         wait_until(self._answers, LIMIT, f"the web server; it said: {self.said}")
         return self
