@@ -144,13 +144,26 @@ class Product:
 
     def wait_ready(self, limit: float = 180) -> None:
         """Until it says so."""
-        wait_until(lambda: self.ended or "Muster is ready at" in self.said, limit, "Muster to be ready")
-        assert not self.ended, self.said
+        self._wait_for("Muster is ready at", limit)
 
     def wait_demo(self, limit: float = 300) -> None:
         """Until the first session is over."""
-        wait_until(lambda: self.ended or "goes on running" in self.said, limit, "the demonstration to end")
+        self._wait_for("goes on running", limit)
+
+    def _wait_for(self, words: str, limit: float) -> None:
+        try:
+            wait_until(lambda: self.ended or words in self.said, limit, f"'{words}'")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.last_words()}") from None
         assert not self.ended, self.said
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of the terminal's output and of each log, for a failure's message."""
+        parts = [f"-- terminal\n{self.said[-2000:]}"]
+        for path in sorted((self.home / "log").glob("*.log")):
+            end = path.read_text(errors="replace").splitlines()[-lines:]
+            parts.append("\n".join([f"-- {path.name}", *(line[:250] for line in end)]))
+        return "\n".join(parts)
 
     @property
     def said(self) -> str:
