@@ -10,6 +10,8 @@ from urllib.parse import quote
 import pytest
 from django.db import transaction
 from django_eventstream.eventstream import EventPermissionError
+from django_eventstream.views import Listener as LocalListener
+from django_eventstream.views import get_listener_manager
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from accounts_app.services import issue_key
@@ -253,3 +255,27 @@ def test_drf_users_get_a_stream_and_browsers_a_page(redis_server: Any, web: Web)
     assert status == 200
     assert headers["content-type"].startswith("text/html")
     assert b"sessions" in body
+
+
+def waiting_at(names: set[str]) -> LocalListener:
+    """A listener of django-eventstream's own view."""
+    listener = LocalListener()
+    listener.channels = names
+    listener.wake_threadsafe = lambda: None
+    return listener
+
+
+@pytest.mark.django_db
+def test_its_own_views_are_fed_with_what_the_hub_reads():
+    manager = get_listener_manager()
+    listener = waiting_at({"sessions@physics"})
+    manager.add_listener(listener)
+    try:
+        heard = tell(domain="physics")
+        deaf = tell(domain="biology")
+        channels.feed_local_views(rows_of(heard, deaf))
+        items = listener.channel_items["sessions@physics"]
+        assert [(item.type, item.id) for item in items] == [("session_started", heard)]
+        assert json.loads(items[0].data)["sessionName"] == "mysession-01"
+    finally:
+        manager.remove_listener(listener)
