@@ -221,6 +221,7 @@ EVENTSTREAM_CHANNELMANAGER_CLASS = "events_app.stream.ChannelManager"
 # -- drivers ------------------------------------------------------------------------------------------
 MUSTER_POWER_DRIVERS = {
     "redfish": "sessions_app.drivers.redfish.RedfishDriver",
+    "ipmi": "sessions_app.drivers.ipmi.IpmiDriver",
     "fake": "sessions_app.drivers.fake.FakeDriver",
 }
 

@@ -69,7 +69,7 @@ class Work:
         """What the driver is asked, secrets decrypted; `key` comes back with the result."""
         _, address, values, secret = self.bmc or ("", "", {}, "")
         boot = None
-        if action == Action.ON and values.get("boot_source", "Pxe") != "none":
+        if action == Action.ON:
             boot = BootSource(values.get("boot_source") or "Pxe", values.get("boot_url") or "")
         return Target(
             key=key,

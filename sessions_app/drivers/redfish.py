@@ -58,6 +58,14 @@ class RedfishDriver(BoundedDriver):
         ),
         Setting("system", "System", help="Id or path; needed where the BMC has several systems."),
         Setting(
+            "boot_source",
+            "Boot source",
+            default="Pxe",
+            choices=("Pxe", "UefiHttp"),
+            help="What the node boots from once: its network card's PXE, or HTTP by its firmware.",
+        ),
+        Setting("boot_url", "Boot URL", help="For UefiHttp: what the firmware loads, such as an iPXE binary."),
+        Setting(
             "boot_override",
             "Boot override",
             default="once",
