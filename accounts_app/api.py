@@ -71,7 +71,7 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         serializer.is_valid(raise_exception=True)
         values = serializer.validated_data
         self._bounded(request, values["scope"])
-        user = values.pop("user") or request.user
+        user: Any = values.pop("user") or request.user
         issued = services.issue_key(user=user, actor=request.user, **values)
         return self._shown(issued)
 

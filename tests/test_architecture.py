@@ -166,9 +166,8 @@ def status_writes(path: Path) -> Iterator[str]:
                 if own and not (isinstance(target.value, ast.Name) and target.value.id == "response"):
                     yield f"{relative(path)}:{node.lineno}"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in {"update", "update_or_create"} and any(
-                keyword.arg in STATUS_WORDS for keyword in node.keywords
-            ):
+            updates = node.func.attr in {"update", "update_or_create"}
+            if updates and any(keyword.arg in STATUS_WORDS for keyword in node.keywords):
                 yield f"{relative(path)}:{node.lineno}"
 
 

@@ -64,7 +64,7 @@ class RedfishDriver(BoundedDriver):
             choices=("Pxe", "UefiHttp"),
             help="What the node boots from once: its network card's PXE, or HTTP by its firmware.",
         ),
-        Setting("boot_url", "Boot URL", help="For UefiHttp: what the firmware loads, such as an iPXE binary."),
+        Setting("boot_url", "Boot URL", help="For UefiHttp: what the firmware loads, e.g. iPXE."),
         Setting(
             "boot_override",
             "Boot override",
