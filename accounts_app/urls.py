@@ -3,13 +3,17 @@
 from django.urls import URLPattern, URLResolver, include, path
 from rest_framework.routers import SimpleRouter
 
+from accounts_app import views
 from accounts_app.api import AuditViewSet, KeyViewSet, MeView
 
 router = SimpleRouter()
 router.register("keys", KeyViewSet, "api-key")
 router.register("audit", AuditViewSet, "api-audit")
 
-pages: list[URLPattern | URLResolver] = []
+pages: list[URLPattern | URLResolver] = [
+    path("keys/", views.keys, name="keys"),
+    path("keys/<str:access_key>/revoke", views.key_revoke, name="key-revoke"),
+]
 api: list[URLPattern | URLResolver] = [
     path("api/v1/me", MeView.as_view(), name="api-me"),
     path("api/v1/", include(router.urls)),

@@ -36,6 +36,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *sessions.api,
     *tasks.api,
     *workflows.api,
+    *accounts.pages,
     *sessions.pages,
     *tasks.pages,
     *workflows.pages,

@@ -80,11 +80,13 @@ def phase_step(row: NodePhase) -> PhaseStep:
 def node_ids(session: BootSession, category: str, words: str) -> QuerySet[Any, Any]:
     """Ids of the session's nodes that stand in `category` in some phase and whose name holds `words`."""
     rows = NodePhase.objects.of_session(session.pk)
-    if category:
-        rows = rows.filter(category=category)
     if words:
         rows = rows.filter(node__name__icontains=words)
-    return rows.order_by("node_id").values_list("node_id", flat=True).distinct()
+    if not category:
+        # Each node has a row in each phase, so one phase names them all.
+        rows = rows.filter(phase__position=0)
+        return rows.order_by("node_id").values_list("node_id", flat=True)
+    return rows.filter(category=category).order_by("node_id").values_list("node_id", flat=True).distinct()
 
 
 def nodes_with_steps(session: BootSession, ids: list[int]) -> list[NodeRow]:

@@ -24,6 +24,7 @@ def pages(place: Site) -> dict[str, str]:
         "workflows": "/workflows/",
         "activity": "/activity/",
         "background-tasks": "/activity/background/",
+        "keys": "/keys/",
         "not-found": "/nothing/",
     }
     session = place.session

@@ -17,6 +17,7 @@ PAGES = [
     "/workflows/",
     "/activity/",
     "/activity/background/",
+    "/keys/",
     "/search",
 ]
 
