@@ -40,6 +40,7 @@ from events_app.live.doors import Door
 from events_app.live.encoding import Piece
 from events_app.live.filters import ChannelFilter, Hearer, is_built_in, is_personal
 from events_app.live.hub import Hub
+from events_app.live.parameters import CURSOR
 from events_app.live.rows import FREE, Row, scoped
 
 CHANNEL_LIMIT = 50
@@ -246,6 +247,10 @@ class ChannelDoor(Door):
     async def open(self, hearer: Hearer, headers: dict[str, str], body: bytes) -> None:
         request = ASGIRequest({**self.scope, "raw_path": None}, BytesIO(body))
         request.user = self.user
+        plain = request.META.get("HTTP_LAST_EVENT_ID", "")
+        if CURSOR.fullmatch(plain):
+            # Numbers are the table's, so one from another stream will do.
+            del request.META["HTTP_LAST_EVENT_ID"]
         try:
             asked = await self.hub.ask(_read_request, request)
         except EventRequest.ResumeNotAllowedError as error:
@@ -259,7 +264,7 @@ class ChannelDoor(Door):
             return
         channels = tuple(sorted(asked.channels))
         format = ChannelFormat(channels)
-        preface, after = OPENING, _cursor_of(asked)
+        preface, after = OPENING, int(plain) if CURSOR.fullmatch(plain) else _cursor_of(asked)
         if after is None or await self.hub.is_lost(after):
             number = await self.hub.ask(rows.newest)
             if after is not None:

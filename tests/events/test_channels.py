@@ -47,6 +47,10 @@ def test_a_channel_speaks_as_django_eventstream_does(web: Web):
     resumed = {"Last-Event-ID": f"sessions%40%2A:{number - 1}"}
     with web.listen("/events/stream?channel=sessions", bearer(issued) | resumed) as stream:
         assert stream.wait_for(2)[1] == event
+    with web.listen(
+        "/events/stream?channel=sessions", bearer(issued) | {"Last-Event-ID": str(number - 1)}
+    ) as s:
+        assert s.wait_for(2)[1] == event
     # Its JavaScript client sends what it saw in the address.
     query = f"channel=sessions&lastEventId={quote(event['id'])}"
     with web.listen(f"/events/stream?{query}", bearer(issued)) as stream:
