@@ -267,10 +267,13 @@ MUSTER_TASK_BACKENDS = {"local": {"local": {}}, "http": {"http": {}}, **env.mapp
 MUSTER_TASK_BACKEND = env.text("MUSTER_TASK_BACKEND", "local")
 # Of Terraform providers: {name: {"source", "version", "config": {}, "env": {}}}.
 MUSTER_TASK_PROVIDERS = env.mapping("MUSTER_TASK_PROVIDERS")
+# Consul's own variables are understood, too; there an address may come without its scheme.
 MUSTER_CONSUL = {
-    "address": env.text("MUSTER_CONSUL_URL"),
-    "token": env.text("MUSTER_CONSUL_TOKEN"),
+    "address": env.text("MUSTER_CONSUL_URL", env.text("CONSUL_HTTP_ADDR")),
+    "token": env.text("MUSTER_CONSUL_TOKEN", env.text("CONSUL_HTTP_TOKEN")),
 }
+if MUSTER_CONSUL["address"] and "://" not in MUSTER_CONSUL["address"]:
+    MUSTER_CONSUL["address"] = f"http://{MUSTER_CONSUL['address']}"
 MUSTER_SCHEDULE_TIME_ZONE = env.text("MUSTER_SCHEDULE_TIME_ZONE", "UTC")
 
 # -- who you are --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from accounts_app.strict import Strict
@@ -74,6 +74,7 @@ class TaskSerializer(serializers.ModelSerializer):
         }
 
 
+@extend_schema_serializer(component_name="TaskRun")
 class RunSerializer(serializers.ModelSerializer):
     """A run without its plan; `duration` in seconds."""
 
@@ -116,6 +117,7 @@ class RunSerializer(serializers.ModelSerializer):
         return run.duration.total_seconds() if run.duration is not None else None
 
 
+@extend_schema_serializer(component_name="TaskRunDetail")
 class RunDetailSerializer(RunSerializer):
     """A run with its plan: a list of changes and, where a person was to read it, Terraform's words."""
 
@@ -123,6 +125,7 @@ class RunDetailSerializer(RunSerializer):
         fields = [*RunSerializer.Meta.fields, "changes", "plan_text"]
 
 
+@extend_schema_serializer(component_name="TaskRunLine")
 class LineSerializer(serializers.ModelSerializer):
     """One line of output."""
 
@@ -131,6 +134,7 @@ class LineSerializer(serializers.ModelSerializer):
         fields = ["number", "at", "phase", "level", "kind", "text"]
 
 
+@extend_schema_serializer(component_name="TaskEvent")
 class EventSerializer(serializers.ModelSerializer):
     """One event, as in the documented API, and the run that it tells of."""
 

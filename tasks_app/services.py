@@ -116,7 +116,7 @@ def update_enabled(*, task: Task, enabled: bool, actor: Any, operation: str = ""
     disabling (contract, CTS 2.4). Raises TaskActive.
     """
     with recording():
-        locked = _idle(task)
+        locked = _idle(task, changes=operation != Operation.INSPECT)
         if not enabled:
             if operation != Operation.INSPECT:
                 _set_enabled(locked, False)
@@ -151,7 +151,7 @@ def begin_update(*, task: Task, document: dict[str, Any], actor: Any, operation:
         raise ValueError(f"the name of a task can't be changed: '{task.name}' is not '{document['name']}'")
     inspects = operation == Operation.INSPECT
     with recording():
-        locked = _idle(task)
+        locked = _idle(task, changes=not inspects)
         if not document["enabled"]:
             if not inspects:
                 replace_document(locked, document)
@@ -168,10 +168,14 @@ def begin_update(*, task: Task, document: dict[str, Any], actor: Any, operation:
         return run
 
 
-def _idle(task: Task) -> Task:
+def _idle(task: Task, *, changes: bool) -> Task:
+    """The task, locked and at rest; a plan that waits for approval is out of date when it `changes`."""
     locked = lock_task(task)
     if Run.objects.filter(task=locked).busy().exists() or locked.status != TaskStatus.ACTIVE:
         raise TaskActive(task.name)
+    if changes:
+        for waiting in Run.objects.filter(task=locked, status=RunStatus.UNCONFIRMED):
+            end_run(waiting, RunStatus.DISCARDED, error="The task was changed.")
     return locked
 
 

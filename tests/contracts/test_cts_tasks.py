@@ -494,3 +494,15 @@ def test_the_command_driver_is_for_administrators(api: Api, worker: Any, task_ho
     assert api.post("/v1/tasks?run=now", body).status_code == 201
     assert '"a": 5' in (task_home / "said").read_text()
     assert Run.objects.get().log.filter(text="done").exists()
+
+
+def test_changing_a_task_discards_the_plan_that_waits(api: Api, worker: Any):
+    assert api.post("/v1/tasks?run=now", fake_task(auto_apply=False)).status_code == 201
+    waiting = Run.objects.get()
+    assert waiting.status == "unconfirmed"
+    assert api.patch("/v1/tasks/task_a?run=inspect", {"enabled": True}).status_code == 200
+    waiting.refresh_from_db()
+    assert waiting.status == "unconfirmed"
+    assert api.patch("/v1/tasks/task_a", {"enabled": False}).status_code == 200
+    waiting.refresh_from_db()
+    assert (waiting.status, waiting.error) == ("discarded", "The task was changed.")

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings as django_settings
@@ -178,13 +178,10 @@ while True:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        values = connection.settings_dict
-        if connection.vendor == "sqlite":
-            url = f"sqlite:///{values['NAME']}"
-        else:
-            place = f"{quote(values['HOST'], safe='')}:{values['PORT']}" if values["PORT"] else ""
-            login = f"{values['USER']}:{values['PASSWORD']}@" if values["USER"] else ""
-            url = f"postgres://{login}{place}/{values['NAME']}"
+        name = connection.settings_dict["NAME"]
+        url = f"sqlite:///{name}"
+        if connection.vendor != "sqlite":
+            url = urlsplit(os.environ["MUSTER_DATABASE_URL"])._replace(path=f"/{name}").geturl()
         env = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "config.settings",
