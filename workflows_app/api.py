@@ -24,6 +24,7 @@ from workflows_app.document import status_document
 from workflows_app.drivers.base import RuntimeFault
 from workflows_app.models import Run, Runtime, Workflow
 from workflows_app.serializers import (
+    WORKFLOW_ID,
     RevisionSerializer,
     RollbackSerializer,
     RunSerializer,
@@ -73,12 +74,16 @@ class WorkflowViewSet(viewsets.GenericViewSet):
     queryset = Workflow.objects.none()
     serializer_class = WorkflowSerializer
     permission_classes = [WorkflowPermission]
-    lookup_value_regex = "[^/]+"
 
     def get_queryset(self) -> QuerySet[Workflow]:
         rows = Workflow.objects.visible_to(self.request.user)
         rows = rows.select_related("domain", "runtime", "deployment__revision")
         return rows.prefetch_related("keys", "deployment__services")
+
+    def get_object(self) -> Workflow:
+        if not WORKFLOW_ID.fullmatch(self.kwargs["pk"]):
+            raise NotFound("There is no such workflow.")  # nobody's id, and PostgreSQL takes no NUL
+        return super().get_object()
 
     def list(self, request: Request) -> Response:
         """All workflows, by name."""
@@ -220,7 +225,9 @@ class RunViewSet(viewsets.GenericViewSet):
             Run.objects.filter(workflow__in=seen).order_by("-created_at").select_related("workflow__domain")
         )
         workflow = self.request.query_params.get("workflow")
-        return rows.filter(workflow=workflow) if workflow else rows
+        if not workflow:
+            return rows
+        return rows.filter(workflow=workflow) if WORKFLOW_ID.fullmatch(workflow) else rows.none()
 
     def get_object(self) -> Run:
         run = get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
@@ -261,7 +268,11 @@ class RuntimeViewSet(viewsets.GenericViewSet):
     serializer_class = RuntimeSerializer
     permission_classes = [SuperadminWrites]
     lookup_field = "name"
-    lookup_value_regex = "[^/]+"
+
+    def get_object(self) -> Runtime:
+        if "\0" in self.kwargs["name"]:
+            raise NotFound("There is no such runtime.")
+        return super().get_object()
 
     def list(self, request: Request) -> Response:
         """All runtimes, by name."""

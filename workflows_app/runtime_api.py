@@ -25,7 +25,7 @@ from workflows_app.api import started
 from workflows_app.document import status_document
 from workflows_app.gateway.wire import NO_REPLICA, PASS_HEADER, SPARE_SECONDS, gateway_pass, passing_headers
 from workflows_app.models import Deployment, Gateway, Workflow
-from workflows_app.serializers import StartedSerializer
+from workflows_app.serializers import WORKFLOW_ID, StartedSerializer
 from workflows_app.states import PublishingMode
 
 
@@ -39,6 +39,8 @@ class WorkflowDoor(APIView):
 
 def find_workflow(request: Request, workflow_id: str) -> Workflow | None:
     """None where there is none. Raises PermissionDenied for a key of other workflows or another domain."""
+    if not WORKFLOW_ID.fullmatch(workflow_id):
+        return None  # nobody's id, and PostgreSQL takes no NUL
     workflow = Workflow.objects.select_related("domain").filter(pk=workflow_id).first()
     if workflow is None:
         return None

@@ -63,6 +63,15 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class NameOfField(serializers.SlugRelatedField):
+    """The name of a row. What no name can hold is not looked for: databases refuse it."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str) or not data.isprintable() or len(data) > 255:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
 @extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\d+%$"}]})
 class ShareField(serializers.Field):
     """A number of replicas, or a percentage of them as text."""
@@ -216,7 +225,7 @@ class WorkflowSerializer(Strict):
     id = TextField(max_length=63, required=False, help_text="Made up where it is left out.")
     name = TextField(max_length=127)
     description = TextField(allow_blank=True, max_length=10000, default="")
-    runtime = serializers.SlugRelatedField(
+    runtime = NameOfField(
         slug_field="name", queryset=Runtime.objects.all(), required=False, help_text="By default `local`."
     )
     mode = serializers.ChoiceField(["SYNC", "ASYNC"], default="SYNC")
@@ -227,9 +236,7 @@ class WorkflowSerializer(Strict):
     entry_path = TextField(max_length=1000, default="/")
     request_seconds = NumberField(min_value=1, max_value=3600, default=60)
     queue_seconds = NumberField(min_value=1, max_value=604800, default=3600)
-    keys = serializers.SlugRelatedField(
-        slug_field="access_key", many=True, queryset=ApiKey.objects.none(), required=False
-    )
+    keys = NameOfField(slug_field="access_key", many=True, queryset=ApiKey.objects.none(), required=False)
     domain: Any = serializers.SlugRelatedField(slug_field="name", read_only=True)
     status = serializers.SerializerMethodField()
     colour = serializers.SerializerMethodField()

@@ -97,6 +97,9 @@ def test_a_workflow_is_described_published_scaled_and_rolled_back(client, fake, 
         ({"entry_path": "no-slash"}, "entry_path"),
         ({"request_seconds": 0}, "request_seconds"),
         ({"keys": ["NOSUCHKEY"]}, "keys"),
+        ({"keys": ["\x00"]}, "keys"),
+        ({"runtime": "\x00"}, "runtime"),
+        ({"runtime": "\ud800"}, "runtime"),
     ],
 )
 def test_what_does_not_hold_together_is_refused_and_changes_nothing(client, fake, key, change, where):
@@ -201,8 +204,15 @@ def test_runtimes_are_listed_without_their_secrets(client, olga, key):
     assert answer.status_code == 201
     assert b"hunter2" not in answer.content
     assert b"hunter2" not in client.get("/api/v1/runtimes", **key).content
-    for wrong in ({"kind": "nothing"}, {"settings": {"colour": "red"}}, {"settings": 3}, {"name": "far"}):
-        refused = post(client, "/api/v1/runtimes", {**body, "name": "x", **wrong}, **key)
+    nul = {"refuses": "\x00"}
+    for wrong in (
+        {"kind": "nothing"},
+        {"settings": {"colour": "red"}},
+        {"settings": 3},
+        {"settings": nul},
+        {"name": "far"},
+    ):
+        refused = post(client, "/api/v1/runtimes", {**body, "name": "y", **wrong}, **key)
         assert refused.status_code == 400
         assert b"hunter2" not in refused.content
     assert client.delete("/api/v1/runtimes/far", **key).status_code == 204

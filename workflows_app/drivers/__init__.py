@@ -85,6 +85,8 @@ def _mismatch(setting: Setting, value: Any) -> str:
         return "must be a number"
     if setting.kind is str and not isinstance(value, str):
         return "must be text"
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+        return "holds a character that can't be stored"
     if setting.choices and value not in setting.choices:
         return f"must be one of {', '.join(setting.choices)}"
     return ""

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connections
 from django.utils import timezone
 
 from workflows_app.gateway.delivery import Deliveries
@@ -60,6 +60,7 @@ class GatewayServer:
             await runner.cleanup()
             if self._session is not None:
                 await self._session.close()
+            await sync_to_async(connections.close_all)()
 
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=settings.MUSTER_RUN_BODY_BYTES)
