@@ -1,7 +1,8 @@
 """`python -m deploy.local.after_ready COMMAND...`: runs COMMAND once Muster is ready.
 
 What nobody waits for at a start must not take its time from what everybody does: each process of Django
-costs two seconds of a processor before it does anything.
+costs two seconds of a processor before it does anything. Outside of bin/up it starts at once: there the web
+processes may be on another machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def main() -> None:
     """Wait, then become the command."""
     url = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/readyz"
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and not answers(url):
+    while "MUSTER_SUPERVISOR" in os.environ and time.monotonic() < deadline and not answers(url):
         time.sleep(0.5)
     os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  (the Procfile's own words)
 

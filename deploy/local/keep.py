@@ -40,7 +40,7 @@ class Keeper:
         self.home = home
         self.supervisor = supervisor
         self.supervisor_identity = identity(supervisor)
-        self.command = _command(name)
+        self.command = lines()[name]
         self.log = Log(home.log / f"{name}.log")
         self.stopping = False
         self._wake, self._woken = os.pipe()
@@ -150,8 +150,9 @@ class Log:
             self._file.write(data)
 
 
-def _command(name: str) -> str:
-    return str(parse_procfile(PROCFILE.read_text()).processes[name])
+def lines() -> dict[str, str]:
+    """The Procfile: shell command by name."""
+    return dict(parse_procfile(PROCFILE.read_text()).processes)
 
 
 def _how(code: int) -> str:

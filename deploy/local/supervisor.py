@@ -18,6 +18,8 @@ from honcho.manager import SYSTEM_PRINTER_NAME, Manager
 
 from deploy.local.keep import GRACE, Log
 
+LAST = "redis"  # workers that find it gone would wait for it instead of ending
+
 # honcho's patience, counted from the first process that ends, must outlast the keepers' own.
 honcho.manager.KILL_WAIT = GRACE + 2
 
@@ -37,9 +39,12 @@ class Supervisor(Manager):
         self.failed = False
 
     def _killall(self, force: bool = False) -> None:
-        """As honcho's, but a process that is still being started is told as soon as it has a number."""
-        for process in self._processes.values():
+        """As honcho's, but who is still being started is told as soon as it has a number, and LAST last."""
+        others = any("returncode" not in process for name, process in self._processes.items() if name != LAST)
+        for name, process in self._processes.items():
             if process.get("pid") is None or "returncode" in process or process.get("told") == force:
+                continue
+            if name == LAST and others and not force:
                 continue
             process["told"] = force
             if force:
@@ -53,12 +58,17 @@ class Supervisor(Manager):
             self.failed = True
             self.terminate()
         if self._terminating:
-            self._killall()
             return bool(super()._any_stopped())
         for name, process in self._processes.items():
             if process.get("returncode") is not None:
                 self._start_again(name, process)
         return False
+
+    def _all_stopped(self) -> bool:
+        """Asked on every turn too, after the first has stopped as well."""
+        if self._terminating:
+            self._killall()
+        return bool(super()._all_stopped())
 
     def _start_again(self, name: str, ended: dict[str, Any]) -> None:
         run = multiprocessing.Process(name=name, target=ended["obj"].run, args=(self.events, True))
