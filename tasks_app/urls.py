@@ -19,7 +19,7 @@ pages: list[URLPattern | URLResolver] = [
 
 router = SimpleRouter()
 router.register("tasks", own.TaskViewSet, "api-task")
-router.register("runs", own.RunViewSet, "api-run")
+router.register("task-runs", own.RunViewSet, "api-task-run")
 
 api: list[URLPattern | URLResolver] = [
     *cts.urls,

@@ -441,7 +441,7 @@ def test_a_task_at_work_is_a_409_and_blocks_no_other_request(api: Api, worker: A
         )
     assert api.get("/v1/tasks").status_code == 200
     assert api.post("/v1/tasks?run=now", fake_task("task_b")).status_code == 201
-    assert api.post(f"/api/v1/runs/{run}/cancel/").status_code == 202
+    assert api.post(f"/api/v1/task-runs/{run}/cancel/").status_code == 202
 
 
 def test_deleting_waits_for_the_run_and_takes_the_events_along(api: Api, worker: Any):
@@ -451,7 +451,7 @@ def test_deleting_waits_for_the_run_and_takes_the_events_along(api: Api, worker:
         assert answer.status_code == 202
         assert set(answer.found) == {"request_id"}
     assert api.get("/v1/tasks/task_a").status_code == 200  # marked, not gone
-    api.post(f"/api/v1/runs/{run}/cancel/")
+    api.post(f"/api/v1/task-runs/{run}/cancel/")
     wait_until(lambda: api.get("/v1/tasks/task_a").status_code == 404, what="the task to be gone")
     assert TaskEvent.objects.count() == 0
     assert Run.objects.filter(pk=run).exists()  # our own history stays

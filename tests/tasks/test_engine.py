@@ -297,11 +297,11 @@ def test_our_own_api_pages_through_all_history(olga: User, api: Api):
     shown = api.get("/api/v1/tasks/").found["results"][0]
     assert shown["latest_run"]["number"] == 8
     assert shown["triggers"][0]["spec"] == {"cron": "0 0 1 1 *"}
-    assert api.get("/api/v1/runs/?task=task_a&status=succeeded").found["count"] == 8
-    assert api.get("/api/v1/runs/?nonsense=1").status_code == 400
+    assert api.get("/api/v1/task-runs/?task=task_a&status=succeeded").found["count"] == 8
+    assert api.get("/api/v1/task-runs/?nonsense=1").status_code == 400
     assert api.post("/api/v1/tasks/task_a/runs/", {"operation": "explode"}).status_code == 400
     assert api.get("/api/v1/tasks/nobody/runs/").status_code == 404
-    assert api.get(f"/api/v1/runs/{runs['results'][0]['id']}/log/?after=x").status_code == 400
+    assert api.get(f"/api/v1/task-runs/{runs['results'][0]['id']}/log/?after=x").status_code == 400
 
 
 # -- state ---------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_a_cancelled_run_whose_worker_is_dead_is_cancelled(
     run = api.post("/api/v1/tasks/tf_task/runs/").found["id"]
     wait_until(begun.exists, what="the apply to begin")
     worker_process.kill()
-    assert api.post(f"/api/v1/runs/{run}/cancel/").status_code == 202
+    assert api.post(f"/api/v1/task-runs/{run}/cancel/").status_code == 202
     worker_process.start()
     wait_until(lambda: Run.objects.get(pk=run).status == RunStatus.CANCELLED, 120, "the run to be cancelled")
     assert "the worker had died in the middle of the apply" in Run.objects.get(pk=run).error

@@ -85,20 +85,20 @@ def test_a_plan_waits_for_approval_and_exactly_it_is_applied(api: Api, worker: A
     assert run.readable_plan()[0][:2] == ("create", "module.tf_task.terraform_data.thing")
     # What the module says meanwhile does not matter: the saved plan is what is applied.
     make_module(module, module.joinpath("main.tf").read_text().replace('"hello"', '"changed"'))
-    assert api.post(f"/api/v1/runs/{run.pk}/approve/").status_code == 202
+    assert api.post(f"/api/v1/task-runs/{run.pk}/approve/").status_code == 202
     wait_until(lambda: Run.objects.get().status == RunStatus.SUCCEEDED, what="the approved run")
     state = next(Path(str(module.parent)).rglob("terraform.tfstate.d/*/terraform.tfstate"), None)
     state = state or next(module.parent.rglob("states/*/terraform.tfstate"))
     assert '"hello"' in state.read_text()
     assert '"changed"' not in state.read_text()
-    assert api.post(f"/api/v1/runs/{run.pk}/approve/").status_code == 409
+    assert api.post(f"/api/v1/task-runs/{run.pk}/approve/").status_code == 409
     assert api.get("/v1/status/tasks/tf_task").found["tf_task"]["status"] == "successful"
 
 
 def test_a_discarded_plan_changes_nothing(api: Api, worker: Any, module: Path):
     api.post("/v1/tasks?run=now", terraform_task(module, auto_apply=False))
     run = Run.objects.get()
-    assert api.post(f"/api/v1/runs/{run.pk}/discard/").status_code == 202
+    assert api.post(f"/api/v1/task-runs/{run.pk}/discard/").status_code == 202
     run.refresh_from_db()
     assert run.status == RunStatus.DISCARDED
     assert api.get("/v1/status/tasks/tf_task").found["tf_task"]["status"] == "unknown"
@@ -142,7 +142,7 @@ def test_a_run_at_work_is_cancelled_by_an_interrupt_and_its_task_goes_on(
         "is active and cannot be updated"
         in api.patch("/v1/tasks/tf_task", {"enabled": False}).content.decode()
     )
-    path = f"/api/v1/runs/{started.found['id']}"
+    path = f"/api/v1/task-runs/{started.found['id']}"
     assert api.post(f"{path}/cancel/").status_code == 202
     wait_until(lambda: api.get(f"{path}/").found["status"] == "cancelled", what="the cancelled run")
     texts = [line["text"] for line in api.get(f"{path}/log/?limit=1000").found["results"]]
@@ -188,7 +188,7 @@ def test_drift_is_shown_and_not_applied(api: Api, worker: Any, module: Path):
     api.post("/v1/tasks?run=now", terraform_task(module))
     run = api.post("/api/v1/tasks/tf_task/runs/", {"operation": "drift"})
     assert run.status_code == 202
-    wait_until(lambda: api.get(f"/api/v1/runs/{run.found['id']}/").found["status"] == "succeeded")
+    wait_until(lambda: api.get(f"/api/v1/task-runs/{run.found['id']}/").found["status"] == "succeeded")
     assert api.get("/api/v1/tasks/tf_task/").found["drift"]["changes"] == []
     assert len(api.get("/v1/status/tasks/tf_task?include=events").found["tf_task"]["events"]) == 1
 
