@@ -6,17 +6,21 @@ from typing import Any
 
 from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts_app.permissions import page_needs
+from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from config import frontdoor
 from config.context import THEMES, TIMES
 from sessions_app.selectors import find_nodes, find_sessions
+from tasks_app.selectors import tasks_of
+from workflows_app.selectors import workflows_of
 
+MOST = 20  # tasks and workflows that a search shows
 YEAR = 365 * 24 * 3600
 
 
@@ -62,12 +66,17 @@ def preferences(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @page_needs(Verb.READ)
-def search(request: HttpRequest) -> HttpResponse:
+def search(request: PageRequest) -> HttpResponse:
     """`/search?q=`: one box for nodes by range, sessions, tasks and workflows. One exact hit is opened."""
     words = request.GET.get("q", "").strip()
-    user: Any = request.user
-    nodes = find_nodes(user, words) if words else None
-    sessions = find_sessions(user, words) if words else []
-    if nodes and len(nodes.names) == 1 and not sessions and nodes.names[0] == words.lower():
-        return redirect(f"/nodes/{nodes.names[0]}/")
-    return render(request, "search.html", {"q": words, "nodes": nodes, "sessions": sessions})
+    context: dict[str, Any] = {"q": words}
+    if words:
+        user = request.user
+        nodes, sessions = find_nodes(user, words), find_sessions(user, words)
+        if nodes.names == [words.lower()] and not sessions:
+            return redirect(f"/nodes/{nodes.names[0]}/")
+        tasks = tasks_of(user).filter(name__icontains=words)
+        workflows = workflows_of(user).filter(Q(name__icontains=words) | Q(pk__iexact=words))
+        context |= {"nodes": nodes, "sessions": sessions}
+        context |= {"tasks": tasks[:MOST], "workflows": workflows[:MOST]}
+    return render(request, "search.html", context)

@@ -182,6 +182,13 @@ def test_one_exact_name_is_opened_by_the_search(olga, session):
     assert olga.get("/search?q=x1000c0s0b0n0")["Location"] == "/nodes/x1000c0s0b0n0/"
 
 
+def test_the_search_finds_in_all_areas(olga, session):
+    assert "firewall" in olga.get("/search?q=firewall").content.decode()
+    assert "/workflows/night-report/" in olga.get("/search?q=night").content.decode()
+    assert f"/sessions/{session.uuid}/" in olga.get("/search?q=maintenance").content.decode()
+    assert "x1000c0s1b[0-1]n[0-1]" in olga.get("/search?q=x1000c0s1").content.decode()
+
+
 def test_wrong_passwords_are_refused(client, people):
     answer = client.post("/login", {"username": "olga", "password": "wrong"})
     assert answer.status_code == 400
