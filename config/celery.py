@@ -1,9 +1,10 @@
 """The Celery application. Its functions are steps and live in each app's steps.py."""
 
+import gc
 import os
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -15,3 +16,11 @@ app.autodiscover_tasks(related_name="steps")
 @setup_logging.connect
 def keep_djangos_logging(**_: object) -> None:
     """Celery leaves logging alone where somebody listens to this signal."""
+
+
+@worker_init.connect
+def freeze_what_is_loaded(**_: object) -> None:
+    """Children share the parent's memory until somebody writes to it, and the garbage collector does."""
+    app.loader.import_default_modules()
+    gc.collect()
+    gc.freeze()

@@ -35,7 +35,6 @@ ALLOWED_HOSTS = env.words("MUSTER_ALLOWED_HOSTS", ["*"] if DEBUG else ["127.0.0.
 CSRF_TRUSTED_ORIGINS = env.words("MUSTER_TRUSTED_ORIGINS", [MUSTER_URL])
 
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -119,6 +118,7 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     # Nodes have workers of their own: a long Terraform run must never hold back a boot.
     "sessions_app.steps.advance_nodes": {"queue": "boot"},
+    "sessions_app.steps.configure_nodes": {"queue": "tasks"},
     "tasks_app.steps.*": {"queue": "tasks"},
     "workflows_app.steps.*": {"queue": "workflows"},
 }
@@ -197,10 +197,20 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(3600),
         "options": {"expires": 3600},
     },
+    "configure-nodes": {
+        "task": "sessions_app.steps.configure_nodes",
+        "schedule": schedule(2),
+        "options": {"expires": 2},
+    },
     "keep-up-sessions": {
         "task": "sessions_app.steps.keep_up",
         "schedule": schedule(60),
         "options": {"expires": 60},
+    },
+    "prune-idempotent-answers": {
+        "task": "accounts_app.steps.prune_idempotent_answers",
+        "schedule": schedule(3600),
+        "options": {"expires": 3600},
     },
     "prune-events": {
         "task": "events_app.steps.prune_events",
@@ -227,6 +237,15 @@ MUSTER_POWER_DRIVERS = {
 
 # How configurations are applied: "none" passes the configure phase through (the image brings it along).
 MUSTER_CONFIGURATION_DRIVER = env.text("MUSTER_CONFIGURATION_DRIVER", "none")
+MUSTER_CONFIGURATION_DRIVERS = {
+    "ansible": "sessions_app.configuration.ansible.AnsibleConfiguration",
+    "fake": "sessions_app.configuration.fake.FakeConfiguration",
+}
+MUSTER_CONFIGURATIONS = env.text("MUSTER_CONFIGURATIONS", str(HOME / "configurations"))
+MUSTER_CONFIGURATION_RUNS = max(env.number("MUSTER_CONFIGURATION_RUNS", 2), 1)  # at a time, per process
+MUSTER_CONFIGURATION_BATCH = max(env.number("MUSTER_CONFIGURATION_BATCH", 500), 1)  # nodes of one run
+MUSTER_CONFIGURATION_FORKS = max(env.number("MUSTER_CONFIGURATION_FORKS", 20), 1)  # nodes at a time in a run
+MUSTER_CONFIGURATION_SECONDS = env.number("MUSTER_CONFIGURATION_SECONDS", 1800)
 
 MUSTER_RUNTIME_DRIVERS = {
     "process": "workflows_app.drivers.process.ProcessRuntime",
@@ -289,7 +308,11 @@ AUTH_PASSWORD_VALIDATORS = [
 if "pytest" in sys.modules:
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # tests make hundreds of users
 
+MUSTER_API_RATE = env.number("MUSTER_API_RATE", 6000)  # requests a minute of one key or person; 0 = any
+MUSTER_IDEMPOTENCY_HOURS = env.number("MUSTER_IDEMPOTENCY_HOURS", 24)
+
 REST_FRAMEWORK = {
+    "DEFAULT_THROTTLE_CLASSES": ["accounts_app.limits.RateThrottle"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "accounts_app.authentication.KeyAuthentication",
         "accounts_app.authentication.LoginAuthentication",

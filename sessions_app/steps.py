@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from events_app.services import note_seen, wake
-from sessions_app import endings, flow, setup, upkeep, work
+from sessions_app import configuring, endings, flow, setup, upkeep, work
 from sessions_app.drivers.base import BEGIN_SECONDS, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
 from sessions_app.flow import Limits, Move
@@ -20,6 +20,8 @@ from sessions_app.work import Done, Work
 IN_FLIGHT = 1000  # nodes that one process talks to at a time
 WRITE_AT_ONCE = 1000  # results that are written by one set of statements
 QUICK, BUSY = 0.2, 0.8  # seconds for which results are gathered: few nodes are told of at once
+FEW, PACE = 100, 0.5  # fewer rows than that are not looked for more often than every so many seconds
+TELL_EVERY = 1.0  # seconds between two updates of a progress bar
 STRETCH = 30.0  # seconds after which a worker lets the queue's other messages have their turn
 LINGER = 1.0  # seconds that a worker waits for rows that are about to be due
 WAKE_EVERY = 0.2  # seconds; a thousand reports at once need no thousand messages
@@ -49,6 +51,7 @@ class Advance:
         end = time.monotonic() + STRETCH
         while True:
             self._note()
+            began = time.monotonic()
             options = BosOptions.current()
             taking = time.monotonic() < end
             moved = self._take(options) if taking else []
@@ -56,14 +59,23 @@ class Advance:
             if moved:
                 work.write(moved)
                 self.touched |= {item.work.session_id for item in moved}
-            self._tell(now=not self.claimed)
+            self._tell()
             if self.claimed:
                 continue
             if not taking:
+                self._tell(now=True)
                 wake(advance_nodes)
                 return
-            if not moved and not self._wait_for_due():
+            if moved:
+                self._pace(began, len(moved))
+            elif not self._wait_for_due():
+                self._tell(now=True)
                 return
+
+    def _pace(self, began: float, moved: int) -> None:
+        """Let reports that come one by one gather: each look costs the same for one row and for a hundred."""
+        if moved < FEW:
+            time.sleep(max(began + PACE - time.monotonic(), 0.0))
 
     def _note(self) -> None:
         """Say that boot workers are at work, every two seconds: /readyz asks."""
@@ -118,9 +130,9 @@ class Advance:
             results += self.pump.drain(wait=left, most=WRITE_AT_ONCE - len(results))
         return results
 
-    def _tell(self, *, now: bool) -> None:
-        """Bring progress bars up to date, at most twice a second."""
-        if self.touched and (now or time.monotonic() - self.told_at > 0.5):
+    def _tell(self, *, now: bool = False) -> None:
+        """Bring progress bars up to date."""
+        if self.touched and (now or time.monotonic() - self.told_at > TELL_EVERY):
             endings.tell_progress(self.touched)
             self.touched.clear()
             self.told_at = time.monotonic()
@@ -128,7 +140,7 @@ class Advance:
     def _wait_for_due(self) -> bool:
         """Whether a row is due within LINGER; waits for it."""
         soon = (
-            NodePhase.objects.filter(due_at__isnull=False, claim=None)
+            work.of_kind(NodePhase.objects.filter(due_at__isnull=False, claim=None), configuring=False)
             .order_by("due_at")
             .values_list("due_at", flat=True)
             .first()
@@ -155,6 +167,13 @@ def start_pending() -> None:
 def sweep() -> None:
     """Find what can't go on by itself and say why."""
     endings.sweep()
+
+
+@shared_task(ignore_result=True)
+def configure_nodes() -> None:
+    """Apply configurations to the nodes that have booted, batch after batch."""
+    while configuring.run():
+        pass
 
 
 @shared_task(ignore_result=True)

@@ -30,7 +30,7 @@ REQUEST_SECONDS = 8.0
 # Long enough for an override and its reset, or for two polls. Few and short, because a kept TLS connection
 # was measured at 80 to 115 kB: 2,400 of them made a process of 456 MB.
 KEEP_ALIVE_SECONDS = 4.0
-KEPT_MOST = {"http": 3_000, "https": 1_000}
+KEPT_MOST = {"http": 3_000, "https": 500}
 TRIM_SECONDS = 10.0
 ANSWER_BYTES_MOST = 4 << 20  # a Systems collection of 10,000 members has 1.3 MB
 OPEN_FILES = 16_384

@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engine]
 
 
 @pytest.fixture(autouse=True)
-def fresh_fakes() -> None:
+def fresh_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "PACE", 0.0)
     FakeDriver.nodes.clear()
     FakeDriver.journal.clear()
     endings._acted.clear()
