@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.utils import timezone
 
 from accounts_app.secrets import decrypt, encrypt
@@ -131,6 +131,9 @@ def _attempt(run: Run, watch: RunWatch) -> Callable[[], object] | None:
         return partial(_failed, run, failure)
     except (ClaimLost, InvalidTransition):
         raise
+    except (OperationalError, InterfaceError) as away:
+        log.warning("The database is away; %s starts again: %s", run, away)
+        return partial(_requeue, run, timedelta(seconds=1))
     except Exception as fault:
         log.exception("%s met a fault of ours", run)
         return partial(_failed, run, DriverError(f"internal error: {type(fault).__name__}"))

@@ -126,7 +126,7 @@ def job_of(run: Run, rendered: Rendered, *, fresh: bool) -> Job:
         wants_text=run.operation != Operation.APPLY or not run.document.get("auto_apply", True),
         destroy=run.operation == Operation.DESTROY,
         refresh_only=run.operation == Operation.DRIFT,
-        break_locks=run.interruptions > 0,
+        own_locks_since=run.started_at if run.interruptions else None,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from events_app.services import record_event, recording, report_progress
@@ -135,7 +135,7 @@ class RunWatch:
                         self.run.refresh_from_db()  # what was rolled back must not stay in memory
                     write()
                 return
-            except OperationalError as error:
+            except (OperationalError, InterfaceError) as error:
                 log.warning("Could not write about %s: %s", self.run, error)
                 connection.close()
                 if time.monotonic() - self._renewed > GIVE_UP:

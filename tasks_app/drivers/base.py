@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -39,7 +40,8 @@ class Job:
     wants_text: bool = False  # the plan will be read by a person
     destroy: bool = False
     refresh_only: bool = False
-    break_locks: bool = False  # an earlier attempt of this very run died and left its lock behind
+    # An earlier attempt of this very run died: what it locked since then, as this user, is broken.
+    own_locks_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

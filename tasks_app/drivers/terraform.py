@@ -5,11 +5,14 @@ Facts about Terraform's behaviour: contracts, CTS 11.
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,10 @@ _ACTIONS = {
     ("create", "delete"): "replace",
     ("forget",): "forget",
 }
-_LOCK_ID = re.compile(r"^\s*ID:\s+(\S+)", re.MULTILINE)
+_LOCK = re.compile(
+    r"^\s*ID:\s+(?P<id>\S+)$.*^\s*Who:\s+(?P<who>\S+)$.*^\s*Created:\s+(?P<created>\S+ [\d:]+)",
+    re.MULTILINE | re.DOTALL,
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _UNKNOWN_ARGUMENT = {"Unsupported argument", "Extraneous JSON object property"}
 _MASK = "(sensitive value)"
@@ -182,11 +188,11 @@ class TerraformDriver(TaskDriver):
         hearing.code = outcome.code
         if outcome.code in good:
             return hearing
-        locked = _LOCK_ID.search(hearing.error_text) if "state lock" in hearing.error_text else None
-        if locked and job.break_locks and phase != "unlock":
-            # This very run held the lock when its worker died; nobody else works on this task.
-            watch.line(Line("note", f"Breaking the lock {locked[1]} that an interrupted attempt left."))
-            self._run(job, watch, "unlock", ["force-unlock", "-force", locked[1]])
+        # The HTTP backend describes whoever asks, not the holder; its locks of dead runs are opened anyway.
+        lock = "" if "http" in job.backend else own_lock(hearing.error_text, job.own_locks_since)
+        if lock and phase != "unlock":
+            watch.line(Line("note", f"Breaking the lock {lock} that an interrupted attempt left."))
+            self._run(job, watch, "unlock", ["force-unlock", "-force", lock])
             return self._run(job, watch, phase, words, good=good, permanent=permanent)
         message = hearing.error_text or f"terraform {words[0]} ended with exit code {outcome.code}"
         raise DriverError(message, permanent=permanent, diagnostics=hearing.diagnostics)
@@ -206,6 +212,19 @@ class TerraformDriver(TaskDriver):
         if outcome.code not in good:
             raise DriverError(text.strip() or f"terraform {words[0]} ended with exit code {outcome.code}")
         return text
+
+
+def own_lock(text: str, since: datetime | None) -> str:
+    """Id of the lock that an error tells of, where this user of this machine took it after `since`.
+
+    Anybody else's, a person's at work by hand say, is never broken.
+    """
+    found = _LOCK.search(text) if since is not None and "state lock" in text else None
+    if found is None or since is None:
+        return ""
+    created = datetime.strptime(found["created"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    mine = found["who"] == f"{getpass.getuser()}@{socket.gethostname()}"
+    return found["id"] if mine and created >= since.replace(microsecond=0) else ""
 
 
 class _Hearing:

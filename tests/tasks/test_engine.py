@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -17,11 +19,13 @@ from events_app.models import BackgroundTask, InvalidTransition, LifecycleEvent
 from events_app.services import record_event
 from tasks_app import engine, firing, pruning, recovery, services
 from tasks_app.models import Run, RunLog, StateVersion, Task, TaskEvent, TerraformState, Trigger
+from tasks_app.records import end_run
 from tasks_app.rendering import backend_of
 from tasks_app.schema import check_task_request
 from tasks_app.serializers import finalize
-from tasks_app.states import RunStatus, TaskStatus
+from tasks_app.states import CLAIM, GIVE_UP, INTERRUPT_GRACE, RENEW, RunStatus, TaskStatus
 from tasks_app.triggers import next_tick
+from tasks_app.watch import RunWatch
 from tests.factories import make_key
 from tests.tasks.conftest import Api, fake_task
 
@@ -246,6 +250,43 @@ def test_a_run_is_told_as_events_and_as_a_background_task(olga: User):
     bar = BackgroundTask.objects.get(pk=run.background_task_id)
     assert (bar.owner, bar.status, bar.subject) == (olga, "done", "task_a")
     assert list(run.log.values_list("number", flat=True)) == list(range(1, run.lines + 1))
+
+
+def test_what_could_not_be_written_is_written_when_the_database_is_back(olga: User):
+    task = make_task(olga)
+    services.request_run(task=task, actor=olga)
+    run = engine.claim_next()
+    assert run is not None
+    tries = []
+
+    def write() -> None:
+        end_run(run, RunStatus.SUCCEEDED)
+        tries.append(run.status)
+        if len(tries) < 3:
+            raise OperationalError("the server closed the connection unexpectedly")
+
+    RunWatch(run).persist(write)
+    assert len(tries) == 3
+    assert Run.objects.get(pk=run.pk).status == RunStatus.SUCCEEDED
+    assert TaskEvent.objects.count() == 1
+
+
+def test_a_worker_that_cant_renew_its_claim_stops_before_it_runs_out(olga: User, monkeypatch: Any):
+    task = make_task(olga)
+    services.request_run(task=task, actor=olga)
+    run = engine.claim_next()
+    assert run is not None
+    watch = RunWatch(run)
+    assert watch.stop() == ""
+    monkeypatch.setattr(watch, "_renewed", time.monotonic() - GIVE_UP - 1)
+    monkeypatch.setattr(watch, "_renew", lambda: None)  # the database is away
+    assert watch.stop() == "lost"
+    assert GIVE_UP + INTERRUPT_GRACE + RENEW <= CLAIM
+    # And one whose run was given to another worker stops at its next look.
+    monkeypatch.undo()
+    Run.objects.filter(pk=run.pk).update(claim=run.claim + 1)
+    monkeypatch.setattr(watch, "_renewed", time.monotonic() - RENEW - 1)
+    assert watch.stop() == "lost"
 
 
 def test_what_cant_be_moved_is_refused(olga: User):

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
+import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from django.utils import timezone
 
+from tasks_app import engine, services
+from tasks_app.drivers.terraform import own_lock
 from tasks_app.models import Run, StateVersion, Task, TerraformState
+from tasks_app.schema import check_task_request
+from tasks_app.serializers import finalize
 from tasks_app.states import RunStatus
 from tests.base import wait_until
 from tests.tasks.conftest import SLOW_MODULE, Api, make_module, needs_terraform, terraform_task
+from tests.tasks.consul import ConsulServer
 
 pytestmark = [needs_terraform, pytest.mark.django_db(transaction=True)]
 
@@ -207,3 +218,70 @@ def test_state_can_live_in_the_database(api: Api, worker: Any, module: Path, liv
     assert StateVersion.objects.count() == 2
     assert api.delete("/v1/tasks/tf_task?destroy=true").status_code == 202
     wait_until(lambda: api.get("/v1/tasks/tf_task").status_code == 404, what="the task to be gone")
+
+
+def _hold_lock(who: str) -> None:
+    info = {
+        "ID": "5c2b1c52-0e6f-4f43-a1a5-3c1f2a0f7a11",
+        "Operation": "OperationTypeApply",
+        "Who": who,
+        "Version": "1.11.4",
+        "Created": timezone.now().isoformat().replace("+00:00", "Z"),
+    }
+    TerraformState.of("tf_task", None)
+    TerraformState.objects.update(lock_id=info["ID"], lock_info=info, locked_at=timezone.now())
+
+
+def test_a_lock_that_somebody_else_holds_is_respected(
+    api: Api, olga: Any, module: Path, live_server: Any, settings: Any
+):
+    settings.MUSTER_URL = live_server.url
+    document = finalize(check_task_request(terraform_task(module, backend="http"))["task"])
+    task, _ = services.begin_task(document=document, domain=None, actor=olga)
+    engine.work()
+    run = services.request_run(task=Task.objects.get(pk=task.pk), actor=olga)
+    Run.objects.filter(pk=run.pk).update(interruptions=1, started_at=timezone.now())
+    _hold_lock("paula@workstation")
+    engine.work()
+    run.refresh_from_db()
+    assert run.status == RunStatus.FAILED
+    assert "Error acquiring the state lock" in run.error
+    assert TerraformState.objects.get().lock_info["Who"] == "paula@workstation"
+
+
+LOCKED = """Error acquiring the state lock
+Lock Info:
+  ID:        5c2b1c52-0e6f-4f43-a1a5-3c1f2a0f7a11
+  Path:      muster/state
+  Operation: OperationTypeApply
+  Who:       {who}
+  Version:   1.11.4
+  Created:   2026-11-22 12:00:00.797669943 +0000 UTC
+"""
+
+
+def test_only_the_lock_of_an_interrupted_attempt_of_this_machine_is_broken():
+    me = f"{getpass.getuser()}@{socket.gethostname()}"
+    noon = datetime(2026, 11, 22, 12, 0, 0, 500_000, tzinfo=UTC)
+    own = "5c2b1c52-0e6f-4f43-a1a5-3c1f2a0f7a11"
+    assert own_lock(LOCKED.format(who=me), noon) == own
+    assert own_lock(LOCKED.format(who=me), None) == ""  # nothing was interrupted
+    assert own_lock(LOCKED.format(who=me), noon + timedelta(hours=1)) == ""  # an older lock
+    assert own_lock(LOCKED.format(who="paula@workstation"), noon) == ""
+    assert own_lock("some other error", noon) == ""
+
+
+@pytest.mark.consul
+def test_any_other_backend_by_configuration(
+    api: Api, consul: ConsulServer, worker: Any, module: Path, settings: Any
+):
+    path = f"muster/{uuid.uuid4().hex}"
+    site = {"consul": {"address": consul.url.removeprefix("http://"), "scheme": "http", "path": path}}
+    settings.MUSTER_TASK_BACKENDS = {**settings.MUSTER_TASK_BACKENDS, "site": site}
+    answer = api.post("/v1/tasks?run=now", terraform_task(module, backend="site"))
+    assert answer.status_code == 201, answer.content
+    keys = requests.get(f"{consul.url}/v1/kv/{path}?keys&recurse", timeout=30).json()
+    assert f"{path}-env:tf_task" in keys  # the workspace is the task's name, as in the original
+    refused = api.post("/v1/tasks", terraform_task(module, "other", backend="unknown"))
+    assert refused.status_code == 400
+    assert refused.found["error"]["message"] == 'backend must be one of http, local, site, not "unknown"'
