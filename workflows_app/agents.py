@@ -7,8 +7,9 @@ runtime reports.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -26,19 +27,17 @@ from workflows_app.states import DeploymentStatus
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0  # seconds, for runtimes that were added, changed or removed
+TELL_EVERY = 0.1
 LONGEST_PAUSE = 30.0
 OVERDUE = timedelta(seconds=4)  # a worker and the beat look every 2 s
 
 
 def note_changes(refs: Sequence[str]) -> None:
     """Something of these deployments changed: have them looked at. A hint; who misses it looks later."""
-    try:
-        close_old_connections()
-        rows = Deployment.objects.filter(ref__in=refs).exclude(status=DeploymentStatus.UNPUBLISHED)
-        if rows.update(due_at=timezone.now()):
-            wake(steps.reconcile)
-    except DatabaseError as error:
-        log.warning("A change could not be passed on: %s", error)
+    close_old_connections()
+    rows = Deployment.objects.filter(ref__in=refs).exclude(status=DeploymentStatus.UNPUBLISHED)
+    if rows.update(due_at=timezone.now()):
+        wake(steps.reconcile)
 
 
 @dataclass
@@ -52,34 +51,59 @@ class _Agent:
 
 
 class Agents:
-    """One thread per runtime, as long as there is the runtime."""
+    """One thread per runtime, as long as there is the runtime.
+
+    The database and the broker are spoken to in threads of their own: a supervisor goes on probing, and the
+    process stops when it is told to, while these do not answer.
+    """
 
     def __init__(self, *, end_within: float | None) -> None:
         self._end_within = end_within
         self._agents: dict[str, _Agent] = {}
+        self._changes: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then end what has to be ended."""
-        while not stop.is_set():
-            self._look()
-            self._stand_in()
-            stop.wait(LOOK_EVERY)
-        for agent in self._agents.values():
+        for work in (self._look, self._stand_in, self._tell):
+            threading.Thread(target=self._repeat, args=(work,), name=work.__name__, daemon=True).start()
+        stop.wait()
+        self._stop.set()
+        agents = list(self._agents.values())
+        for agent in agents:
             agent.stop.set()
-        for agent in self._agents.values():
+        for agent in agents:
             # A watch that hangs in its connection must not hold back the end of this process.
-            agent.thread.join(
-                timeout=(self._end_within or 0) + 2 if isinstance(agent.driver, HostedRuntime) else 0.5
-            )
+            hosted = isinstance(agent.driver, HostedRuntime)
+            agent.thread.join(timeout=(self._end_within or 0) + 2 if hosted else 0.5)
+
+    def _repeat(self, work: Callable[[], None]) -> None:
+        while not self._stop.is_set():
+            try:
+                work()
+            except DatabaseError as error:
+                log.warning("The database does not answer: %s", error)
+            except Exception:
+                log.exception("%s failed.", work.__name__)
+            self._stop.wait(TELL_EVERY if work == self._tell else LOOK_EVERY)
+
+    def _tell(self) -> None:
+        """Pass on what has changed since the last time, each deployment once."""
+        refs = set()
+        while not self._changes.empty():
+            refs.add(self._changes.get())
+        if refs:
+            note_changes(sorted(refs))
+
+    def _note(self, refs: Sequence[str]) -> None:
+        for ref in refs:
+            self._changes.put(ref)
 
     def _look(self) -> None:
-        try:
-            close_old_connections()
-            runtimes = list(Runtime.objects.all())
-            note_seen("runtimes")
-        except DatabaseError as error:
-            log.warning("The runtimes can't be read: %s", error)
-            return
+        """Threads for runtimes that are new or were changed; an end for those of others."""
+        close_old_connections()
+        runtimes = list(Runtime.objects.all())
+        note_seen("runtimes")
         present = {runtime.name: _fingerprint(runtime) for runtime in runtimes}
         for name, agent in list(self._agents.items()):
             if present.get(name) != agent.fingerprint or not agent.thread.is_alive():
@@ -87,17 +111,15 @@ class Agents:
                 if not agent.thread.is_alive():
                     del self._agents[name]
         for runtime in runtimes:
-            if runtime.name not in self._agents:
+            if runtime.name not in self._agents and not self._stop.is_set():
                 self._begin(runtime)
 
     def _stand_in(self) -> None:
         """Where no worker takes the steps, take them here: a status must not grow old for want of one."""
-        try:
-            overdue = timezone.now() - OVERDUE
-            if Deployment.objects.due(timezone.now()).filter(due_at__lt=overdue).exists():
-                steps.reconcile()
-        except DatabaseError as error:
-            log.warning("Deployments can't be read: %s", error)
+        close_old_connections()
+        now = timezone.now()
+        if Deployment.objects.due(now).filter(due_at__lt=now - OVERDUE).exists():
+            steps.reconcile()
 
     def _begin(self, runtime: Runtime) -> None:
         try:
@@ -116,10 +138,11 @@ class Agents:
         while not agent.stop.is_set():
             try:
                 if isinstance(agent.driver, HostedRuntime):
-                    supervisor = agent.driver.supervisor(note_changes)
-                    supervisor.run(agent.stop, end_within=self._end_within)
+                    supervisor = agent.driver.supervisor(self._note)
+                    # Replicas end with Muster, and not because somebody has changed the runtime's settings.
+                    supervisor.run(agent.stop, lambda: self._end_within if self._stop.is_set() else None)
                 else:
-                    agent.driver.watch(agent.stop, note_changes)
+                    agent.driver.watch(agent.stop, self._note)
                 pause = 1.0
             except RuntimeFault as fault:
                 log.warning("Runtime %s: %s", name, fault)

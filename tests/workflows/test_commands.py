@@ -64,6 +64,12 @@ class Installation:
         self._processes.append(process)
         return process
 
+    def runs(self, process: subprocess.Popen[bytes]) -> bool:
+        """True; AssertionError with its last words where a process that should run has ended."""
+        words = "".join(path.read_text()[-2000:] for path in self.home.glob("run_*.log"))
+        assert process.poll() is None, words
+        return True
+
     def end(self) -> None:
         """End everything that was started here, by number and by mark."""
         for process in self._processes:
@@ -133,7 +139,11 @@ def test_the_sample_survives_every_kill_and_leaves_nothing_behind(installation):
     victim = min(pids)
     os.kill(victim, signal.SIGKILL)
     runtimes = installation.start("run_runtimes")
-    wait_until(lambda: len(installation.programs() - {victim}) == 3, limit=120, what="the third")
+
+    def third() -> bool:
+        return installation.runs(runtimes) and len(installation.programs() - {victim}) == 3
+
+    wait_until(third, limit=120, what="the third")
     assert installation.programs() >= pids - {victim}
     wait_until(installation.green, limit=60)
     # The gateway is killed: it comes back at the address that the services know.
@@ -149,13 +159,13 @@ def test_the_sample_survives_every_kill_and_leaves_nothing_behind(installation):
     assert runtimes.wait(60) == 0
     assert installation.replicas() == []
     runtimes = installation.start("run_runtimes")
-    wait_until(lambda: len(installation.programs()) == 3, limit=120, what="the replicas to come back")
+    wait_until(lambda: installation.runs(runtimes) and len(installation.programs()) == 3, limit=120)
     wait_until(installation.green, limit=60)
     # Told to stop and leave: they stay.
     runtimes.send_signal(signal.SIGTERM)
     runtimes.wait(60)
     keeper = installation.start("run_runtimes", "--keep-replicas")
-    wait_until(lambda: len(installation.programs()) == 3, limit=120)
+    wait_until(lambda: installation.runs(keeper) and len(installation.programs()) == 3, limit=120)
     wait_until(installation.green, limit=60)
     pids = installation.programs()
     keeper.send_signal(signal.SIGTERM)

@@ -39,10 +39,11 @@ class Supervisor:
         self._next_upkeep = 0.0
         self._trouble = ""
 
-    def run(self, stop: threading.Event, *, end_within: float | None = None) -> None:
+    def run(self, stop: threading.Event, end_within: Callable[[], float | None] = lambda: None) -> None:
         """Until `stop`; the first of several supervisors works, the others wait for its end.
 
-        `end_within`: seconds in which to end all replicas at last; None leaves them to the next supervisor.
+        `end_within`, asked at the end: seconds in which to end all replicas; None leaves them to the next
+        supervisor.
         """
         while (held := self.store.take()) is None:
             if stop.wait(1.0):
@@ -52,8 +53,9 @@ class Supervisor:
             while not stop.is_set():
                 self.tick()
                 stop.wait(TICK)
-            if end_within is not None:
-                self.end_all(end_within)
+            patience = end_within()
+            if patience is not None:
+                self.end_all(patience)
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
             # The descriptor holds the lock; closing it lets the next supervisor begin.
