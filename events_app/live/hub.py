@@ -222,6 +222,9 @@ class Hub:
         except DatabaseFault as fault:
             log.warning("A replay was broken off, the listener will resume: %s", fault)
             self.finish(stream)
+        except Exception:
+            log.exception("A replay failed; the listener may resume.")
+            self.finish(stream)
 
     async def _replay(self, stream: Stream, number: int) -> int | None:
         """Write what is next beyond `number`; return up to where that was, None where he does not read."""

@@ -154,8 +154,8 @@ def _gather(
     for name, value in pairs:
         if name not in known:
             problems[name] = f"{name} is not allowed key"
-        elif "\0" in value:
-            problems[name] = "value contains a NUL character"  # PostgreSQL refuses to look for it
+        elif not _is_text(value):
+            problems[name] = "value contains characters that no name has"
     for name, value in sorted((pair for pair in pairs if pair[0] in known), key=lambda pair: order[pair[0]]):
         meaning = known[name]
         if meaning not in values:
@@ -163,6 +163,11 @@ def _gather(
         elif meaning == "scope":
             values[meaning] += f",{value}"  # the list form: given more than once
     return values, problems, given
+
+
+def _is_text(value: str) -> bool:
+    """Whether databases can look for it: no NUL, no half of a surrogate pair."""
+    return "\0" not in value and value.encode("utf-8", "ignore").decode() == value
 
 
 def _any(value: str | None) -> str | None:

@@ -270,6 +270,8 @@ def test_a_body_replaces_the_query(web: Web, people: dict[str, Any]):
     key = bearer(people["superadmin"])
     assert problem(web, "/events/session?name=a", key, body=b"[1]")[0] == 400
     assert problem(web, "/events/session?name=a", key, body=b'{"foo": 1}')[0] == 400
+    for text in (rb"\ud800", rb"\u0000"):
+        assert problem(web, "/events/session", key, body=b'{"name": "' + text + b'"}')[0] == 400
     with web.listen("/events/session?name=a", key, body=b'{"scope": ["session", "kernel"]}') as stream:
         tell(called="anything")
         assert heard(stream, 1) == [("session_started", "anything")]
