@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sessions_app.drivers.base import PERMANENT, Action, Power, Reason, Result
-from sessions_app.states import Category, PhaseName, Step
+from sessions_app.states import CONFIGURE_STEPS, Category, PhaseName, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def before(facts: Facts) -> Action | Move:
         # It is due only when the time is over, or when a report came that was not what is desired.
         why = "The node reported another image than the desired one." if facts.reported else NO_REPORT
         return _try_again(facts, Step.POWER_OFF, why)
-    if facts.step == Step.CONFIGURE and (facts.configured or not facts.configuration):
+    if facts.step in CONFIGURE_STEPS and (facts.configured or not facts.configuration):
         return SUCCEEDED
     return Move(Category.FAILED, Step.NONE, error=f"Nothing is known to do in step '{facts.step}'.")
 

@@ -184,6 +184,8 @@ def _desire(session: BootSession, boot_set: BootSet, ids: list[int], now: dateti
     }
     if session.operation != Operation.CONFIGURE:
         values["desired"] = boot_set.artifacts
+    if session.operation == Operation.CONFIGURE:
+        values["actual_configuration"] = ""  # asked for by name: applied again
     if session.operation == Operation.REBOOT:
         values |= {"actual": None, "actual_at": None, "actual_configuration": ""}
     Node.objects.filter(id__in=ids).update(**values)

@@ -103,6 +103,8 @@ class Step(TextChoices):
 
 OFF_STEPS = frozenset({Step.POWER_OFF, Step.AWAIT_OFF, Step.FORCE_OFF, Step.AWAIT_FORCED_OFF})
 
+CONFIGURE_STEPS = frozenset({Step.CONFIGURE, Step.AWAIT_CONFIGURED})
+
 FIRST_STEP: dict[str, str] = {
     PhaseName.SHUTDOWN: Step.POWER_OFF,
     PhaseName.BOOT: Step.CHECK,

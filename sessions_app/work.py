@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
@@ -21,6 +20,7 @@ from django.utils import timezone
 from accounts_app import secrets
 from events_app.services import recording
 from sessions_app import endings, flow
+from sessions_app.configuration import is_on
 from sessions_app.counts import Counts
 from sessions_app.drivers.base import (
     BEGIN_SECONDS,
@@ -33,7 +33,9 @@ from sessions_app.drivers.base import (
 )
 from sessions_app.flow import Facts, Move
 from sessions_app.models import BootSession, Node, NodePhase
+from sessions_app.models.sessions import NodePhaseQuerySet
 from sessions_app.states import (
+    CONFIGURE_STEPS,
     FIRST_STEP,
     OFF_STEPS,
     OPEN,
@@ -110,22 +112,33 @@ FIELDS = (
 )
 
 
-def claim_due(*, most: int, retry_policy: int) -> list[Work]:
-    """Claim up to `most` rows that are due now, oldest first, for CLAIM; return them with their facts.
+def claim_due(
+    *, most: int, retry_policy: int, configuring: bool = False, hold: timedelta = CLAIM
+) -> list[Work]:
+    """Claim up to `most` rows that are due now, oldest first, for `hold`; return them with their facts.
 
+    `configuring`: those that are to be configured; power has its own workers, which leave them alone.
     Two workers never get the same row: on PostgreSQL locked rows are skipped, SQLite's transactions follow
     one another.
     """
     now = timezone.now()
-    if not NodePhase.objects.due(now).exists():
+    rows = of_kind(NodePhase.objects.due(now), configuring=configuring)
+    if not rows.exists():
         return []
     claim = random.getrandbits(62)
-    until = now + CLAIM
+    until = now + hold
     with transaction.atomic():
-        due = NodePhase.objects.due(now).order_by("due_at").select_for_update(skip_locked=True)
+        due = rows.order_by("due_at").select_for_update(skip_locked=True)
         ids = list(due.values_list("id", flat=True)[:most])
         NodePhase.objects.filter(id__in=ids).update(claim=claim, due_at=until, claimed_until=until)
     return read_claimed(ids, claim, retry_policy)
+
+
+def of_kind(rows: NodePhaseQuerySet, *, configuring: bool) -> NodePhaseQuerySet:
+    """Rows of the configure phase, or the others; all are the others' where nothing is ever configured."""
+    if configuring:
+        return rows.filter(step__in=CONFIGURE_STEPS)
+    return rows.exclude(step__in=CONFIGURE_STEPS) if is_on() else rows
 
 
 def read_claimed(ids: Sequence[int], claim: int, retry_policy: int) -> list[Work]:
@@ -173,7 +186,7 @@ def _work(row: dict[str, Any], claim: int, retry_policy: int) -> Work:
 
 
 def _is_configured(desired: str, actual: str) -> bool:
-    return settings.MUSTER_CONFIGURATION_DRIVER == "none" or desired == actual
+    return not is_on() or desired == actual
 
 
 @dataclass(frozen=True, slots=True)
