@@ -74,7 +74,7 @@ def session_detail(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
         "category_looks": _looks(),
         "looks_json": json.dumps(_looks()),
         "tab_template": f"sessions_app/_tab_{tab}.html",
-        "cabinets": selectors.cabinets_of(session),
+        "cabinets": selectors.cabinets_of(session) if "words" in request.GET else None,
         **_tab(request, session, tab),
     }
     return render(request, "sessions_app/session_detail.html", context)

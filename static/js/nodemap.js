@@ -34,7 +34,7 @@ class NodeMap {
   async load() {
     const answer = await fetch(this.root.dataset.map, { credentials: "same-origin" }).catch(() => null);
     if (!answer?.ok) {
-      this.say("The map could not be loaded; the counts by cabinet below tell the same.");
+      this.say("The map could not be loaded; the counts by cabinet (below) tell the same.");
       return;
     }
     const map = await answer.json();

@@ -1,4 +1,4 @@
-"""`python -m tests.browser.seed empty|small|large`: rows for a site; prints its running session's id."""
+"""`python -m tests.browser.seed empty|small|large|full`: rows for a site; prints its running session's id."""
 
 import os
 import sys
@@ -15,6 +15,6 @@ people = rows.cast()
 rows.keep_seen()
 kind = sys.argv[1]
 if kind != "empty":
-    session = (rows.large if kind == "large" else rows.small)(people["ada"])
+    session = {"small": rows.small, "large": rows.large, "full": rows.full}[kind](people["ada"])
     task = Task.objects.get(name="firewall")
     print(session.uuid, task.uuid)

@@ -89,7 +89,7 @@ def test_without_script_everything_is_readable_and_can_be_done(chrome, place):
     sign_in(page, place.url)
     page.goto(f"{place.url}/sessions/{place.session}/?tab=errors")
     assert "The BMC does not answer." in page.inner_text("main")
-    page.click(".cabinets summary")
+    page.click("text=The same in words")
     assert "x1000" in page.inner_text(".cabinets")
     page.click("text=Cancel…")
     assert "Back, do nothing" in page.inner_text("main")

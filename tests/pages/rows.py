@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts_app.models import User
 from accounts_app.states import Role
-from events_app.models import Heartbeat
+from events_app.models import EventCounter, Heartbeat, LifecycleEvent
 from events_app.services import record_event, recording
 from sessions_app.models import (
     Bmc,
@@ -433,3 +433,30 @@ def _deploy(
                 message="" if up else "exited with status 1", ready=up, available=up,
                 restarts=0 if up else 7, created_at=now - timedelta(hours=2), started_at=now,
             )  # fmt: skip
+
+
+def full(owner: User) -> BootSession:
+    """`large`, and 1,000 sessions over, and 100,000 events: for measuring pages."""
+    session = large(owner)
+    now = timezone.now()
+    BootSession.objects.bulk_create(
+        BootSession(
+            uuid=uuid.uuid4(), name=f"older-{number:04}", operation=Operation.BOOT, owner=owner,
+            template_name="compute-25.11", status=SessionStatus.COMPLETE, result=SessionResult.SUCCEEDED,
+            created_at=now - timedelta(hours=30, minutes=number), stopped_at=now - timedelta(hours=29),
+            total_nodes=256,
+        )
+        for number in range(1000)
+    )  # fmt: skip
+    first = EventCounter.draw(100_000)
+    LifecycleEvent.objects.bulk_create(
+        (
+            LifecycleEvent(
+                number=first + number, name="session_started", area="session", subject_id=str(session.uuid),
+                subject_name=f"older-{number % 1000:04}", at=now - timedelta(days=2), data={"reason": ""},
+            )
+            for number in range(100_000)
+        ),
+        batch_size=BATCH,
+    )  # fmt: skip
+    return session

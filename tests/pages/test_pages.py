@@ -29,6 +29,7 @@ def pages_of(session):
         f"/sessions/{session.uuid}/",
         *(f"/sessions/{session.uuid}/?tab={tab}" for tab in ("errors", "timeline", "log", "template")),
         f"/sessions/{session.uuid}/?node={node}",
+        f"/sessions/{session.uuid}/?words=1",
         f"/sessions/{session.uuid}/cancel",
         f"/sessions/{session.uuid}/retry",
         f"/nodes/{node}/",
