@@ -37,6 +37,8 @@ REASONS = {
     405: "Method Not Allowed",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
     503: "Service Unavailable",
 }
 TENANT_HEADER = "HTTP_CRAY_TENANT_NAME"
@@ -76,6 +78,9 @@ def nothing() -> HttpResponse:
     return HttpResponse(status=204, content_type=PROBLEM)
 
 
+AUTHENTICATION: list[Any] = [NodeAuthentication, *api_settings.DEFAULT_AUTHENTICATION_CLASSES]
+
+
 class AnyAnswer(BaseContentNegotiation):
     """Answers are JSON whatever the client says it accepts."""
 
@@ -89,9 +94,9 @@ class AnyAnswer(BaseContentNegotiation):
 class BosView(APIView):
     """A door of BOS: errors are the original's problem documents."""
 
-    schema: ClassVar[Any] = None  # described by the original's own specification
+    schema = None  # described by the original's own specification
     content_negotiation_class = AnyAnswer
-    authentication_classes = [NodeAuthentication, *api_settings.DEFAULT_AUTHENTICATION_CLASSES]
+    authentication_classes = AUTHENTICATION
     verbs: ClassVar[Mapping[str, str]] = {}  # what a method needs, where it is not `operate`
 
     @property
@@ -118,6 +123,11 @@ class BosView(APIView):
         """How this door writes a problem that a view raised."""
         return problem(exc.status, title, exc.detail)
 
+    @property
+    def person(self) -> Any:
+        """Who asks; permission was checked, so he is somebody."""
+        return self.request.user
+
     # -- what comes in ----------------------------------------------------------------------------
 
     def body(self, schema: Draft4Validator | None = None) -> Any:
@@ -141,10 +151,11 @@ class BosView(APIView):
         in it, that is Problem 400.
         """
         name = self.request.META.get(TENANT_HEADER, "")
-        own = self.request.user.domain if not self.request.user.is_superadmin else None
+        user = self.person
+        own: Domain | None = None if user.is_superadmin else user.domain
         if not name:
             return own
-        if self.request.user.is_superadmin:
+        if user.is_superadmin:
             found = Domain.objects.filter(name=name).first() if storable(name) else None
         else:
             found = own if own is not None and own.name == name else None

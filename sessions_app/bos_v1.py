@@ -9,6 +9,7 @@ from uuid import UUID
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from accounts_app.idempotency import idempotent
 from accounts_app.models import ApiKey
 from sessions_app import bos_v1_schemas as schemas
 from sessions_app import services, services_bos
@@ -132,6 +133,7 @@ class SessionsView(V1View):
         rows = BootSession.objects.visible_to(request.user).filter(domain=self.tenant()).order_by("id")
         return reply([str(found) for found in rows.values_list("uuid", flat=True)])
 
+    @idempotent
     def post(self, request: Request) -> HttpResponse:
         """Start a session; its id is in the links."""
         body = self.body(schemas.SESSION)
@@ -148,7 +150,7 @@ class SessionsView(V1View):
             session = services.start_session(
                 template=template,
                 operation=operation,
-                actor=request.user,
+                actor=self.person,
                 key=request.auth if isinstance(request.auth, ApiKey) else None,
                 limit=body.get("limit", ""),
             )

@@ -134,11 +134,15 @@ def read_tree(*, uuid: UUID, domain: Domain | None) -> Tree | None:
             sets.setdefault((name, started, bool(deleted)), []).append(PhaseRow(*phase))
     if not sets and session.status == SessionStatus.PENDING:
         sets = _expected(session)
-    return Tree(session, tuple(BootSetRow(*fields, tuple(phases)) for fields, phases in sets.items()))
+    boot_sets = (
+        BootSetRow(name, started, deleted, tuple(phases)) for (name, started, deleted), phases in sets.items()
+    )
+    return Tree(session, tuple(boot_sets))
 
 
 def _expected(session: SessionRow) -> dict[tuple[Any, ...], list[PhaseRow]]:
-    template = SessionTemplate.objects.filter(pk=session.template_id).first()
+    templates = SessionTemplate.objects.filter(pk=session.template_id or 0)
+    template = templates.first()
     begun = session.created_at
     waiting = [PhaseRow(0, name, 1, 0, 0, begun, None) for name in PHASES[session.operation]]
     return {(name, begun, False): waiting for name in (template.boot_sets if template else {})}

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
 
+from accounts_app.idempotency import idempotent
 from accounts_app.models import ApiKey, Domain
 from sessions_app import bos_v2_schemas as schemas
 from sessions_app import services, services_bos
@@ -156,6 +157,7 @@ class SessionsView(TenantView):
         """Sessions, oldest first, filtered by age and status."""
         return answer([session_document(session) for session in self._filtered()])
 
+    @idempotent
     def post(self, request: Request) -> HttpResponse:
         """Start a session, or stage one."""
         body = self.body(schemas.SESSION)
@@ -174,7 +176,7 @@ class SessionsView(TenantView):
             session = services.start_session(
                 template=found,
                 operation=body["operation"],
-                actor=request.user,
+                actor=self.person,
                 key=request.auth if isinstance(request.auth, ApiKey) else None,
                 name=body.get("name", ""),
                 limit=body.get("limit") or "",

@@ -11,7 +11,7 @@ from rest_framework.exceptions import MethodNotAllowed, NotAuthenticated, Permis
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts_app.permissions import RolePermission
+from accounts_app.permissions import RolePermission, SuperadminWrites
 from accounts_app.states import Verb
 from sessions_app import bos_v2_schemas as schemas
 from sessions_app import services, services_bos, services_components, services_staged
@@ -270,7 +270,8 @@ class ComponentView(ComponentsBase):
             raise PermissionDenied("With a node's token only actual_state.bss_token can be written.")
         if not token.is_carried_as(state["bss_token"]):
             raise PermissionDenied("The token in the body is not the one in the header.")
-        self.request._request.recognised_as = f"node {token.node.name}"  # for the audit
+        request: Any = self.request._request
+        request.recognised_as = f"node {token.node.name}"  # for the audit
         services.report_actual_state(token=token)
         node = with_relations(Node.objects.filter(pk=token.node_id)).get()
         return answer(component_documents([node])[0])
@@ -292,9 +293,9 @@ class ApplyStagedView(ComponentsBase):
 
 
 class OptionsView(BosView):
-    """GET, PATCH /v2/options"""
+    """GET, PATCH /v2/options; they hold for all tenants."""
 
-    verbs: ClassVar[dict[str, str]] = {"PATCH": Verb.ADMIN}
+    permission_classes = [SuperadminWrites]
 
     def get(self, request: Request) -> HttpResponse:
         """All options."""

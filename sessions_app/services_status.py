@@ -84,7 +84,7 @@ def _rows(phase: Phase, names: Iterable[str]) -> list[dict[str, Any]]:
     """The named nodes' rows, locked. Raises Refused for a name that is not in the phase."""
     wanted = list(dict.fromkeys(name.strip().lower() for name in names))
     rows = NodePhase.objects.filter(phase=phase, node__name__in=wanted)
-    found = list(
+    found: list[Any] = list(
         rows.select_for_update(of=("self",)).order_by("id").values("id", "category", "step", "node__name")
     )
     strangers = set(wanted) - {row["node__name"] for row in found}
