@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts_app import services
+from accounts_app.idempotency import idempotent
 from accounts_app.models import ApiKey, AuditEntry, User
 from accounts_app.permissions import may
 from accounts_app.serializers import (
@@ -65,6 +66,7 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         return ApiKey.objects.filter(user__in=users).select_related("user").order_by("-id")
 
     @extend_schema(request=IssueSerializer, responses={201: IssuedSerializer})
+    @idempotent
     def create(self, request: Request) -> Response:
         """Issue a key. Its secret is in this answer and nowhere else. A key can't issue a stronger one."""
         serializer = IssueSerializer(data=request.data, context=self.get_serializer_context())
@@ -82,6 +84,7 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
 
     @extend_schema(request=None, responses={201: IssuedSerializer})
     @action(detail=True, methods=["post"])
+    @idempotent
     def rotate(self, request: Request, access_key: str) -> Response:
         """A new key like this one; this one is revoked."""
         key = self.get_object()

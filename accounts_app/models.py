@@ -114,6 +114,24 @@ class ApiKey(models.Model):
         return secrets.same(self.secret_digest, secrets.digest(secret, purpose="key"))
 
 
+class IdempotentAnswer(models.Model):
+    """What a request with an `Idempotency-Key` was answered, so that it starts nothing twice."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    request_digest = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(default=0)
+    content_type = models.CharField(max_length=255, blank=True)
+    body = models.TextField(blank=True)  # encrypted: an answer may hold what is shown only once
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="idempotency_key_of_user")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.user_id}"
+
+
 class Unchangeable(Exception):
     """Somebody tried to change or delete a row that is kept as it is."""
 

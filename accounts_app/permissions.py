@@ -32,6 +32,16 @@ class RolePermission(BasePermission):
         return may(request.user, verb, request.auth)
 
 
+class SuperadminWrites(RolePermission):
+    """For what belongs to the whole site: everybody reads, only superadmins change."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        view_verb = Verb.READ if request.method in SAFE_METHODS else Verb.ADMIN
+        if not may(request.user, view_verb, request.auth):
+            return False
+        return request.method in SAFE_METHODS or bool(getattr(request.user, "is_superadmin", False))
+
+
 class PageRequest(HttpRequest):
     """What `page_needs` hands on: somebody is signed in, and django-htmx has looked at the headers."""
 

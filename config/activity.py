@@ -168,10 +168,7 @@ def background_tasks(request: PageRequest) -> HttpResponse:
 def audit(request: PageRequest) -> HttpResponse:
     """`/activity/audit/`: who asked for what, refused requests too; of his domain's people for its admin."""
     user = request.user
-    entries = AuditEntry.objects.order_by("-id")
-    if not user.is_superadmin:
-        people = User.objects.filter(domain=user.domain).values("username")
-        entries = entries.filter(username__in=people)
+    entries = AuditEntry.objects.visible_to(user).order_by("-id")
     words = request.GET.get("q", "").strip()
     if words:
         wanted = Q(username__icontains=words) | Q(path__icontains=words) | Q(target__icontains=words)

@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("server/login", frontdoor.server_login, name="server-login"),
     path("server/login-check", frontdoor.server_login_check, name="server-login-check"),
     path("server/logout", frontdoor.server_logout, name="server-logout"),
+    path("admin/login/", pages.admin_login, name="admin-login"),  # before the admin's own
     path("admin/", admin.site.urls),
     path("healthz", health.healthz),
     path("readyz", health.readyz),

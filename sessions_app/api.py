@@ -6,15 +6,17 @@ from collections import defaultdict
 from typing import Any
 
 import django_filters
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts_app.idempotency import idempotent
 from accounts_app.models import ApiKey, User
+from accounts_app.permissions import SuperadminWrites
 from accounts_app.problems import problem
 from accounts_app.states import Verb
 from sessions_app import services
@@ -92,11 +94,14 @@ def _user(request: Request) -> User:
 
 
 def _own_domain(request: Request, values: dict[str, Any]) -> dict[str, Any]:
-    """An admin of a domain writes into his own domain only."""
+    """An admin of a domain writes into his own domain only, and gives no node another tenant's BMC."""
     user = _user(request)
-    if not user.is_superadmin and user.domain is not None:
-        return {**values, "domain": user.domain}
-    return values
+    if user.is_superadmin:
+        return values
+    bmc = values.get("bmc")
+    if bmc is not None and not bmc.belongs_to(user):
+        raise ValidationError({"bmc": [f"Object with name={bmc.name} does not exist."]})
+    return {**values, "domain": user.domain}
 
 
 class BmcViewSet(viewsets.ModelViewSet):
@@ -120,11 +125,20 @@ class BmcViewSet(viewsets.ModelViewSet):
 
     def perform_update(self, serializer: Any) -> None:
         """Through the service; a BMC keeps its name."""
-        bmc = serializer.instance
+        bmc = self._own(serializer.instance)
         values = {"kind": bmc.kind, "address": bmc.address, **serializer.validated_data}
         if "settings" not in serializer.validated_data or serializer.partial:
             values["settings"] = {**bmc.settings, **serializer.validated_data.get("settings", {})}
         serializer.instance = self._register({**values, "name": bmc.name})
+
+    def perform_destroy(self, bmc: Bmc) -> None:
+        """Not while it switches nodes of others, too."""
+        self._own(bmc).delete()
+
+    def _own(self, bmc: Bmc) -> Bmc:
+        if not bmc.belongs_to(_user(self.request)):
+            raise PermissionDenied("This BMC switches nodes of other tenants, too.")
+        return bmc
 
     def _register(self, values: dict[str, Any]) -> Bmc:
         try:
@@ -134,14 +148,19 @@ class BmcViewSet(viewsets.ModelViewSet):
 
 
 class GroupViewSet(viewsets.ModelViewSet):
-    """Named sets of nodes."""
+    """Named sets of nodes; the site's, for templates of all tenants name them. Each sees its own nodes."""
 
-    queryset = NodeGroup.objects.prefetch_related("nodes").order_by("name")
+    permission_classes = [SuperadminWrites]
     serializer_class = GroupSerializer
     lookup_field = "name"
     lookup_value_regex = "[^/]+"
     filterset_fields: list[str] = []
     verb = Verb.ADMIN
+
+    def get_queryset(self) -> QuerySet[NodeGroup]:
+        """All groups, each with those of its nodes that the user may see."""
+        seen = Prefetch("nodes", Node.objects.visible_to(self.request.user))
+        return NodeGroup.objects.prefetch_related(seen).order_by("name")
 
 
 class SessionFilter(django_filters.FilterSet):
@@ -169,6 +188,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
         return sessions.prefetch_related("boot_sets__phases").order_by("-created_at")
 
     @extend_schema(request=StartSerializer, responses={201: SessionSerializer})
+    @idempotent
     def create(self, request: Request) -> Response:
         """Start a session; it is pending until a worker gives it its nodes. 400 names what is wrong."""
         values = self._start_values(request)
@@ -213,6 +233,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     @extend_schema(request=RetrySerializer, responses={202: SessionSerializer})
     @action(detail=True, methods=["post"])
+    @idempotent
     def retry(self, request: Request, id: Any = None) -> Response:
         """Try its failed nodes again, from the phase in which each failed. 409 where there are none."""
         serializer = RetrySerializer(data=request.data)

@@ -17,6 +17,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts_app.idempotency import idempotent
 from tasks_app import services
 from tasks_app.api_serializers import (
     DeletedSerializer,
@@ -76,6 +77,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
     @extend_schema(methods=["GET"], responses=RunSerializer(many=True))
     @extend_schema(methods=["POST"], request=RequestRunSerializer, responses={202: RunSerializer})
     @action(detail=True, methods=["get", "post"], filterset_class=None)
+    @idempotent
     def runs(self, request: Request, name: str) -> Response:
         """GET: all runs, newest first. POST: ask for a run now; the queued one, where there is one alike."""
         task = self.get_object()

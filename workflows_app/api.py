@@ -15,7 +15,8 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts_app.permissions import RolePermission
+from accounts_app.idempotency import idempotent
+from accounts_app.permissions import RolePermission, SuperadminWrites
 from accounts_app.problems import problem
 from accounts_app.states import Verb
 from events_app.models import BackgroundTask
@@ -48,18 +49,6 @@ class WorkflowPermission(RolePermission):
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         workflow = obj if isinstance(obj, Workflow) else obj.workflow
         return workflow.opens_to(request.auth)
-
-
-class SuperadminWrites(RolePermission):
-    """Everybody reads; only superadmins, over all domains, change."""
-
-    verb = Verb.ADMIN
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        view.verb = Verb.ADMIN
-        reads = request.method in ("GET", "HEAD", "OPTIONS")
-        user: Any = request.user
-        return super().has_permission(request, view) and (reads or user.is_superadmin)
 
 
 def started(task: BackgroundTask) -> Response:
@@ -130,6 +119,7 @@ class WorkflowViewSet(viewsets.GenericViewSet):
 
     @extend_schema(request=None, responses={202: StartedSerializer})
     @action(detail=True, methods=["post"])
+    @idempotent
     def publish(self, request: Request, pk: str) -> Response:
         """Bring the workflow to its runtime as it is described now."""
         return started(services.publish_workflow(workflow=self.get_object(), actor=request.user))
@@ -142,6 +132,7 @@ class WorkflowViewSet(viewsets.GenericViewSet):
 
     @extend_schema(request=ScaleSerializer, responses={202: StartedSerializer})
     @action(detail=True, methods=["post"])
+    @idempotent
     def scale(self, request: Request, pk: str) -> Response:
         """Ask for another number of instances of one service; the running ones are left alone."""
         workflow = self.get_object()
@@ -151,6 +142,7 @@ class WorkflowViewSet(viewsets.GenericViewSet):
 
     @extend_schema(request=RollbackSerializer, responses={202: StartedSerializer})
     @action(detail=True, methods=["post"])
+    @idempotent
     def rollback(self, request: Request, pk: str) -> Response:
         """Return to an earlier revision."""
         workflow = self.get_object()

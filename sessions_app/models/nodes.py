@@ -78,6 +78,10 @@ class Bmc(models.Model):
         """Encrypt and keep; saving is the caller's."""
         self.secret = secrets.encrypt(values)
 
+    def belongs_to(self, user: Any) -> bool:
+        """Whether it switches nobody's nodes but those of the user's domain."""
+        return user.is_superadmin or not self.nodes.exclude(domain_id=user.domain_id).exists()
+
 
 class BootImage(models.Model):
     """What an image consists of, for templates that name it by its manifest's path."""
