@@ -86,7 +86,7 @@ class Keeper:
             self._follow(child, output)
         finally:
             os.close(output)
-            _end_descendants(child.pid)
+            _end_descendants(child.pid, spare=not self._over())
         return child.wait()
 
     def _follow(self, child: subprocess.Popen[bytes], output: int) -> None:
@@ -180,20 +180,31 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _end_descendants(group: int) -> None:
-    """What the command left behind: its process group, and its orphans, which are our children by now."""
+def _end_descendants(group: int, *, spare: bool) -> None:
+    """What the command left behind: its process group, and its orphans, which are our children by now.
+
+    `spare`: replicas of workflows live on; the command finds them when it starts again.
+    """
     _kill_group(group)
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
-        for pid in _children():
+        left = [pid for pid in _children() if not (spare and _is_replica(pid))]
+        for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        try:
+        with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        except ChildProcessError:
+        if not left:
             return
         time.sleep(0.02)
+
+
+def _is_replica(pid: int) -> bool:
+    try:
+        return b"\0MUSTER_REPLICA=" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
 
 
 def _children() -> list[int]:

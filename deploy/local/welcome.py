@@ -64,6 +64,8 @@ def main() -> int:
     # A session that fails is a result to look at, not a reason to stop the service.
     demo = [sys.executable, "manage.py", "demo"]
     subprocess.run(demo, cwd=PROJECT, preexec_fn=die_with_parent, check=False)
+    sample = [sys.executable, "manage.py", "sample_workflow", "--wait", "60"]
+    subprocess.run(sample, cwd=PROJECT, preexec_fn=die_with_parent, check=False)
     print(f"Muster goes on running at {url}; Ctrl-C stops it.", flush=True)
     return 0
 
