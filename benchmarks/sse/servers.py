@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import memory_mb, wait_for
+from benchmarks.measure import cpu_seconds, memory_mb, wait_for
 from benchmarks.report import ROOT
 from deploy.local.keep import die_with_parent
 from deploy.local.valkey import arguments
@@ -144,6 +144,10 @@ class Server:
     def memory(self) -> float:
         """Resident memory of those, in KiB."""
         return sum(memory_mb(pid)[0] for pid in self.workers()) * 1e6 / 1024
+
+    def cpu(self) -> float:
+        """CPU seconds of those so far."""
+        return sum(cpu_seconds(pid) for pid in self.workers())
 
     def stop(self) -> None:
         """Stop both."""
