@@ -126,6 +126,7 @@ class BootSession(Lifecycle):
                 "sessionName": self.name,
                 "ownerAccessKey": self.access_key,
                 "reason": "",
+                "template": self.template_name,
                 **data,
             },
             "domain": self.domain.name if self.domain_id and self.domain else "",
