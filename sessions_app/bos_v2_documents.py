@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 
 from sessions_app.bos import seconds
 from sessions_app.counts import chunks
@@ -56,14 +56,16 @@ def with_relations(nodes: QuerySet[Node]) -> QuerySet[Node]:
 
 def phases_of(nodes: Iterable[Node]) -> dict[int, str]:
     """BOS's phase of each node whose session has something to do for it now, by node id."""
-    busy = [node.pk for node in nodes if node.enabled and node.session_id is not None]
+    owners = {node.pk: node.session_id for node in nodes if node.enabled and node.session_id is not None}
     found: dict[int, str] = {}
-    for ids in chunks(busy):
-        rows = NodePhase.objects.open().filter(node_id__in=ids, node__session=F("session")).exclude(step="")
-        found.update(
-            (node_id, phase_word(phase, step))
-            for node_id, phase, step in rows.values_list("node_id", "phase__name", "step")
-        )
+    for ids in chunks(owners):
+        # Whose row it is, is compared here: SQLite would begin a join on it with all rows of the session.
+        rows = NodePhase.objects.open().filter(node_id__in=ids).exclude(step="")
+        for node_id, session_id, phase, step in rows.values_list(
+            "node_id", "session_id", "phase__name", "step"
+        ):
+            if owners[node_id] == session_id:
+                found[node_id] = phase_word(phase, step)
     return found
 
 

@@ -24,7 +24,7 @@ from sessions_app.counts import chunks
 from sessions_app.models import BootArtifacts, BootSession, BootToken, Node, NodePhase
 from sessions_app.models.nodes import canonical_name
 from sessions_app.services import Refused
-from sessions_app.states import OPEN, SessionStatus, Step
+from sessions_app.states import OPEN, Step
 
 EMPTY_ARTIFACTS = {"kernel": "", "kernel_parameters": "", "initrd": ""}
 # What a component has that was created and never written to; PUT replaces by this and what it brings.
@@ -223,10 +223,7 @@ def release(node_ids: Iterable[int], reason: str, now: datetime, *, lost_to_sess
     """Leave nodes out of the running sessions that own them, with the reason; end those that are over.
     `lost_to_session`: they are not the sessions' any more, and not counted there."""
     lost: dict[int, int] = defaultdict(int)
-    for ids in chunks(node_ids):
-        rows = NodePhase.objects.filter(
-            node_id__in=ids, session__status=SessionStatus.RUNNING, node__session=F("session")
-        )
+    for rows in setup.owned_rows(node_ids):
         for session_id, count in setup.exclude_rows(rows, reason, now).items():
             lost[session_id] += count
     for session_id in sorted(lost):
@@ -242,9 +239,8 @@ def _hold(changes: Mapping[int, Change], nodes: Mapping[int, Node], retry: dict[
     else waits on hold for a session: power is switched by sessions only."""
     enabled = [pk for pk, change in changes.items() if change.holds]
     driven: set[int] = set()
-    for ids in chunks(enabled):
-        rows = NodePhase.objects.open().filter(node_id__in=ids, node__session=F("session")).exclude(step="")
-        driven |= set(rows.values_list("node_id", flat=True))
+    for rows in setup.owned_rows(enabled):
+        driven |= set(rows.exclude(step="").values_list("node_id", flat=True))
     for pk in enabled:
         node, change = nodes[pk], changes[pk]
         if pk in driven and not change.leaves:

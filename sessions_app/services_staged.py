@@ -70,9 +70,13 @@ def waiting_rows(**where: Any) -> Any:
 
 def _staged_nodes(nodes: Any, names: list[str]) -> dict[str, Node]:
     """Nodes that wait for their staged session, their rows locked: of two calls at once one applies."""
-    rows = waiting_rows(node__in=nodes.filter(name__in=[name.lower() for name in names]))
-    held = rows.filter(node__staged_session=F("session")).select_for_update(of=("self",)).order_by("id")
-    ids = list(held.values_list("node_id", flat=True))
+    staged = nodes.filter(name__in=[name.lower() for name in names], staged_session__isnull=False)
+    owners = dict(staged.values_list("id", "staged_session_id"))
+    ids: list[int] = []
+    for part in chunks(owners):
+        held = waiting_rows(node_id__in=part).select_for_update(of=("self",)).order_by("id")
+        pairs = held.values_list("node_id", "session_id")
+        ids += [node_id for node_id, session_id in pairs if owners[node_id] == session_id]
     found: dict[str, Node] = {}
     for part in chunks(ids):
         for node in Node.objects.select_related("staged", "staged_session").filter(id__in=part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -210,14 +210,7 @@ def take_over(node_ids: Iterable[int], by: BootSession, now: datetime, *, staged
     `staged`: from the staged sessions that they wait for, which would wait for ever otherwise.
     """
     lost: dict[int, int] = defaultdict(int)
-    for ids in chunks(node_ids):
-        rows = NodePhase.objects.filter(node_id__in=ids, session__status=SessionStatus.RUNNING)
-        if staged:
-            rows = rows.filter(session__stage=True, node__staged_session=F("session"))
-            rows = rows.exclude(node__session=F("session"))
-        else:
-            rows = rows.filter(node__session=F("session"))
-        rows = rows.exclude(session=by)
+    for rows in owned_rows(node_ids, "staged_session" if staged else "session", other_than=by.pk):
         for session_id, count in exclude_rows(rows, f"Taken over by session {by.name}.", now).items():
             lost[session_id] += count
     for session_id in sorted(lost):
@@ -225,6 +218,26 @@ def take_over(node_ids: Iterable[int], by: BootSession, now: datetime, *, staged
         session = BootSession.objects.get(id=session_id)
         if session.open_nodes <= 0:
             endings.finish_session(session)
+
+
+def owned_rows(
+    node_ids: Iterable[int], owner: str = "session", *, other_than: int = 0
+) -> Iterator[NodePhaseQuerySet]:
+    """Open rows of these nodes in the running sessions that own them (`session`), or for which they wait
+    (`staged_session`); in parts.
+
+    Matched here, not by a join on the session: SQLite begins such a join with all rows of the session, once
+    for each node.
+    """
+    for ids in chunks(node_ids):
+        nodes = Node.objects.filter(id__in=ids, **{f"{owner}__status": SessionStatus.RUNNING})
+        if owner == "staged_session":
+            nodes = nodes.filter(staged_session__stage=True).exclude(session=F("staged_session"))
+        owners = dict(nodes.exclude(**{owner: other_than}).values_list("id", f"{owner}_id"))
+        rows = NodePhase.objects.open().filter(node_id__in=list(owners))
+        found = rows.values_list("id", "node_id", "session_id")
+        for part in chunks(pk for pk, node_id, session_id in found if owners[node_id] == session_id):
+            yield NodePhase.objects.filter(id__in=part)
 
 
 def exclude_rows(rows: NodePhaseQuerySet, reason: str, now: datetime) -> dict[int, int]:
