@@ -98,7 +98,7 @@ def _store(row: IdempotentAnswer, view: Any, request: Request, response: Any) ->
     if isinstance(response, Response):
         # As DRF finishes an answer, only earlier: its text is needed now.
         view.finalize_response(request, response).render()
-    row.status = response.status_code
+    row.answered = response.status_code
     row.content_type = response.get("Content-Type", "")
     row.body = secrets.encrypt({"body": response.content.decode()})
     row.save()
@@ -106,7 +106,7 @@ def _store(row: IdempotentAnswer, view: Any, request: Request, response: Any) ->
 
 def _again(row: IdempotentAnswer) -> HttpResponse:
     body = secrets.decrypt(row.body)["body"]
-    response = HttpResponse(body, status=row.status, content_type=row.content_type)
+    response = HttpResponse(body, status=row.answered, content_type=row.content_type)
     response["Idempotent-Replayed"] = "true"
     return response
 

@@ -120,7 +120,7 @@ class IdempotentAnswer(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
     key = models.CharField(max_length=255)
     request_digest = models.CharField(max_length=64)
-    status = models.PositiveSmallIntegerField(default=0)
+    answered = models.PositiveSmallIntegerField(default=0)  # the status of the HTTP answer
     content_type = models.CharField(max_length=255, blank=True)
     body = models.TextField(blank=True)  # encrypted: an answer may hold what is shown only once
     created_at = models.DateTimeField(default=timezone.now, db_index=True)

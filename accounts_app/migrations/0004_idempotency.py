@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 ),
                 ("key", models.CharField(max_length=255)),
                 ("request_digest", models.CharField(max_length=64)),
-                ("status", models.PositiveSmallIntegerField(default=0)),
+                ("answered", models.PositiveSmallIntegerField(default=0)),
                 ("content_type", models.CharField(blank=True, max_length=255)),
                 ("body", models.TextField(blank=True)),
                 ("created_at", models.DateTimeField(db_index=True, default=django.utils.timezone.now)),

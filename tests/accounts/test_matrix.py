@@ -1,0 +1,246 @@
+"""Every path × method × role × own or another tenant's object, and what a tenant's lists show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import URLResolver, get_resolver, resolve
+
+from accounts_app.states import Role
+from tests.accounts.matrix import LEVEL, METHODS, SUPER, TABLE, Path, Way
+from tests.accounts.world import ROLES, make_people, make_things
+from tests.factories import make_domain, make_key, make_user
+from workflows_app.drivers.fake import FakeRuntime
+
+pytestmark = pytest.mark.django_db
+
+OWN, FOREIGN = "tenant-a", "tenant-b"
+
+
+@pytest.fixture
+def world(redis_server: Any) -> Iterator[dict[str, dict[str, str]]]:
+    """What is called how, by tenant."""
+    FakeRuntime.forget_all()
+    yield {OWN: make_things(OWN, 1000), FOREIGN: make_things(FOREIGN, 2000)}
+    FakeRuntime.forget_all()
+
+
+def routes(resolver: Any, prefix: str = "") -> Iterator[str]:
+    """All routes but those of Django's admin, which has permissions of its own (tests/pages/test_admin)."""
+    for pattern in resolver.url_patterns:
+        text = str(pattern.pattern)
+        route = prefix + (text.removeprefix("^") if prefix else text)  # as a match joins them
+        if isinstance(pattern, URLResolver):
+            if getattr(pattern, "app_name", None) != "admin":
+                yield from routes(pattern, route)
+        else:
+            yield route
+
+
+def filled(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(f"<{name}>", value)
+    return text
+
+
+def ask(client: Client, path: Path, method: str, body: Any, names: dict[str, str], who: str) -> Any:
+    """Ask inside a savepoint, so that the next one finds all as it was."""
+    headers = {"cray-tenant-name": names["domain"]} if who == "sue" and tenanted(path.path) else {}
+    place = filled(path.path, names)
+    with transaction.atomic():
+        if path.page:
+            answer = client.generic(
+                method,
+                place,
+                "&".join(f"{name}={value}" for name, value in (body or {}).items()),
+                content_type="application/x-www-form-urlencoded",
+                headers={"accept": "text/html"},
+            )
+        else:
+            text = filled(json.dumps(body), names) if body is not None else ""
+            answer = client.generic(method, place, text, content_type="application/json", headers=headers)
+        transaction.set_rollback(True)
+    return answer
+
+
+def tenanted(path: str) -> bool:
+    return path.startswith(("/v2", "/apis/bos/v2", "/v1/tasks", "/v1/status/tasks"))
+
+
+def judge(path: Path, way: Way, who: str, whose: str, answer: Any) -> str:
+    """What is wrong with an answer; nothing where it is as declared."""
+    status, level = answer.status_code, LEVEL[who]
+    to_login = status == 302 and answer["Location"].startswith("/login")
+    if level < way.level:
+        if who == "nobody":
+            wanted = to_login if path.page else status == 401
+            return "" if wanted else f"{status} instead of {'the login' if path.page else 401}"
+        wanted = {403} if who == "nora" else {way.below}
+        return "" if status in wanted else f"{status} instead of {wanted}"
+    # BOS v1 knows no tenants: a superadmin, who belongs to none, finds the untenanted there.
+    v1 = path.path.startswith(("/v1/session", "/apis/bos/v1/session"))
+    outside = (whose == FOREIGN and level < SUPER) or (who == "sue" and v1)
+    if outside and "<" in path.path:
+        return (
+            ""
+            if status == way.foreign or (who == "sue" and status < 300)
+            else f"{status} instead of {way.foreign}"
+        )
+    if outside and v1 and who == "sue" and status == 404:
+        return ""
+    good = (200 <= status < 400 and (not to_login or way.level == 0)) or status in way.also
+    return "" if good else f"{status}: {answer.content[:200]!r}"
+
+
+def test_every_path_is_declared():
+    declared = {resolve(filled(path.path.partition("?")[0], SAMPLES)).route for path in TABLE}
+    assert set(routes(get_resolver())) - declared == set()
+
+
+SAMPLES = {
+    "uuid": "0" * 8 + "-0000-0000-0000-" + "0" * 12,
+    "task_uuid": "0" * 8 + "-0000-0000-0000-" + "0" * 12,
+    "queued": "0" * 8 + "-0000-0000-0000-" + "0" * 12,
+    "run": "1",
+    "key": "ABC",
+    **dict.fromkeys(("node", "bmc", "group", "template", "session", "task", "workflow"), "x1"),
+}
+
+
+@pytest.mark.parametrize("who", ROLES)
+def test_each_role_may_what_is_declared_and_nothing_else(who, world):
+    people = make_people(make_domain(OWN))
+    client = Client(raise_request_exception=False)
+    if who in people:
+        client.force_login(people[who])
+    wrong = []
+    for path in TABLE:
+        for method in METHODS:
+            way = path.ways.get(method)
+            for whose in (OWN, FOREIGN) if "<" in path.path else (OWN,):
+                if "log" in path.path and who in people:
+                    client.force_login(people[who])  # the doors of login and logout forget who asks
+                answer = ask(client, path, method, way.body if way else None, world[whose], who)
+                if way is not None:
+                    complaint = judge(path, way, who, whose, answer)
+                elif refused(answer) or as_get(path, who, answer):
+                    complaint = ""
+                else:
+                    complaint = f"{answer.status_code}, but it is not declared"
+                if complaint:
+                    wrong.append(f"{method} {path.path} ({whose}): {complaint}")
+    assert not wrong, "\n".join(wrong)
+
+
+def refused(answer: Any) -> bool:
+    """Not let in, or no such method."""
+    to_login = answer.status_code == 302 and answer["Location"].startswith("/login")
+    return to_login or answer.status_code in (401, 403, 404, 405)
+
+
+def as_get(path: Path, who: str, answer: Any) -> bool:
+    """A page that is only looked at may take any method for GET; it is open to the same people."""
+    look = path.ways.get("GET")
+    changes = set(path.ways) - {"GET"}
+    return (
+        path.page
+        and look is not None
+        and not changes
+        and LEVEL[who] >= look.level
+        and answer.status_code < 500
+    )
+
+
+# -- what a tenant's lists show, and what it can't reach through a body ------------------------------------
+
+LISTS = (
+    "/v2/sessions", "/v2/sessiontemplates", "/v2/components", "/v1/session", "/v1/sessiontemplate",
+    "/v1/tasks", "/v1/status/tasks", "/api/v1/nodes/", "/api/v1/bmcs/", "/api/v1/groups/",
+    "/api/v1/sessions/",
+    "/api/v1/tasks/", "/api/v1/task-runs/", "/api/v1/workflows", "/api/v1/runs", "/api/v1/keys/",
+    "/api/v1/audit/", "/overview", "/sessions/", "/nodes/", "/nodes/export.csv", "/tasks/", "/workflows/",
+    "/activity/", "/activity/background/", "/activity/audit/", "/search?q=tenant-b", "/sessions/start",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("role", [Role.USER, Role.ADMIN])
+@pytest.mark.parametrize("domain", [OWN, None])
+def test_no_list_shows_what_is_another_tenants(role, domain, world):
+    user = make_user("somebody", role, make_domain(domain) if domain else None)
+    client = Client()
+    client.force_login(user)
+    foreign = world[FOREIGN]
+    # A group's name is the site's; its nodes are not. BMCs are of no domain when they are registered, so
+    # that event is told to people of no domain. The search repeats what was asked for.
+    known = {"domain", "group", "run"} | (set() if domain else {"bmc"})
+    names = [foreign[name] for name in foreign if name not in known]
+    for path in LISTS:
+        answer = client.get(path, headers={"accept": "*/*" if "/v" in path else "text/html"})
+        content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+        found = [name for name in names if name in content.decode()]
+        assert found == [], f"{path} shows {found}"
+        assert answer.status_code in (200, 403), path
+
+
+def admin_of(domain: str | None) -> Client:
+    user = make_user("adam", Role.ADMIN, make_domain(domain) if domain else None)
+    return Client(headers={"authorization": f"Bearer {make_key(user).token}"})
+
+
+def send(client: Client, method: str, path: str, body: Any) -> int:
+    return client.generic(method, path, json.dumps(body), content_type="application/json").status_code
+
+
+@pytest.mark.parametrize("domain", [OWN, None])
+def test_a_body_cannot_reach_another_tenants_things(domain, world):
+    client, foreign = admin_of(domain), world[FOREIGN]
+    node = {"name": "x5c0s0b0n0"}
+    assert send(client, "POST", "/api/v1/nodes/", {**node, "bmc": foreign["bmc"]}) == 400
+    assert send(client, "POST", "/api/v1/nodes/", {"name": foreign["node"]}) == 400
+    assert send(client, "PUT", "/v2/components", [{"id": foreign["node"], "enabled": True}]) == 400
+    assert send(client, "PUT", f"/v2/components/{foreign['node']}", {"enabled": True}) == 400
+    assert send(client, "PATCH", "/v2/components", [{"id": foreign["node"], "enabled": True}]) == 404
+    body = {"operation": "reboot", "template_name": foreign["template"]}
+    assert send(client, "POST", "/v2/sessions", body) == 400
+    assert (
+        send(client, "POST", "/api/v1/sessions/", {"operation": "boot", "template": foreign["template"]})
+        == 400
+    )
+    # A node that he makes is his domain's, whatever he says.
+    assert send(client, "POST", "/api/v1/nodes/", {**node, "domain": FOREIGN}) == 201
+    assert client.get("/api/v1/nodes/x5c0s0b0n0/").json()["domain"] == domain
+
+
+def test_a_session_hits_no_node_of_another_tenant(world):
+    client, foreign = admin_of(OWN), world[FOREIGN]
+    boot_set = {"path": "http://i/m.json", "type": "http", "node_list": [foreign["node"], world[OWN]["node"]]}
+    assert send(client, "PUT", "/v2/sessiontemplates/mixed", {"boot_sets": {"compute": boot_set}}) == 200
+    body = json.dumps({"operation": "boot", "template": "mixed"})
+    answer = client.generic("POST", "/api/v1/sessions/preview/", body, content_type="application/json")
+    assert foreign["node"] not in json.dumps(answer.json()["boot_sets"])
+
+
+def test_a_bmc_that_switches_nodes_of_two_tenants_is_the_superadmins(world):
+    from sessions_app.models import Node
+
+    own, foreign = world[OWN], world[FOREIGN]
+    Node.objects.filter(name=own["node"]).update(bmc=Node.objects.get(name=foreign["node"]).bmc)
+    client = admin_of(OWN)
+    path = f"/api/v1/bmcs/{foreign['bmc']}/"
+    assert client.get(path).status_code == 200
+    assert send(client, "PATCH", path, {"address": "https://127.0.0.1:9"}) == 403
+    assert client.delete(path).status_code == 403
+
+
+def test_a_domains_admin_hears_of_no_other_tenant_in_the_streams(world):
+    from config.streams import hearer_of
+
+    hearer = hearer_of(make_user("adam", Role.ADMIN, make_domain(OWN)))
+    assert hearer is not None
+    assert (hearer.domain, hearer.everywhere) == (OWN, False)
+    assert hearer_of(make_user("nora", Role.NONE, make_domain(OWN))) is None
