@@ -72,3 +72,14 @@ def test_a_list_is_never_longer_than_its_limit():
     assert client.get("/api/v1/nodes/?limit=1000000").status_code == 200
     assert len(client.get("/api/v1/keys/?limit=1").json()["results"]) == 1
     assert client.get("/api/v1/nodes/?nmae=x").status_code == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "path", ["/api/v1/sessions/", "/v2/sessions", "/v1/tasks", "/sessions/start", "/logout"]
+)
+def test_a_cookie_alone_changes_nothing(path):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_olga())
+    assert client.post(path, "{}", content_type="application/json").status_code == 403
+    assert client.get("/api/v1/me").status_code == 200
