@@ -151,11 +151,15 @@ class Product:
         self._wait_for("goes on running", limit)
 
     def _wait_for(self, words: str, limit: float) -> None:
+        self.wait_until(lambda: self.ended or words in self.said, limit, f"'{words}'")
+        assert not self.ended, self.said
+
+    def wait_until(self, condition: Callable[[], T], limit: float = 60.0, what: str = "") -> T:
+        """As the function of this name; a failure also tells the last words of every process."""
         try:
-            wait_until(lambda: self.ended or words in self.said, limit, f"'{words}'")
+            return wait_until(condition, limit, what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.last_words()}") from None
-        assert not self.ended, self.said
 
     def last_words(self, lines: int = 15) -> str:
         """The end of the terminal's output and of each log, for a failure's message."""

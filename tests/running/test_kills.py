@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.base import Product, wait_until
+from tests.base import Product
 
 pytestmark = pytest.mark.process
 
@@ -52,7 +52,7 @@ def test_ten_kills_in_one_reboot_contradict_nothing_and_lose_nothing(muster_of_2
     product = muster_of_24
     before = {path: len(types) for path, types in switched(product).items()}
     session = {"operation": "reboot", "template_name": "sample", "name": "through-ten-kills"}
-    assert wait_until(lambda: answer(product, "/apis/bos/v2/sessions", "POST", session) == 201)
+    assert product.wait_until(lambda: answer(product, "/apis/bos/v2/sessions", "POST", session) == 201)
     dice = random.Random(4711)
     victims = list(itertools.islice(itertools.cycle(["worker", "beat", "web"]), KILLS))
     dice.shuffle(victims)
@@ -60,7 +60,7 @@ def test_ten_kills_in_one_reboot_contradict_nothing_and_lose_nothing(muster_of_2
         # Not for luck: at whatever moment it happens, the outcome must be the same.
         time.sleep(dice.uniform(0.2, 2.0))
         product.kill(victim)
-    wait_until(lambda: state(product) == "complete", 240, "the session to be complete")
+    product.wait_until(lambda: state(product) == "complete", 240, "the session to be complete")
     status = product.ask("/apis/bos/v2/sessions/through-ten-kills/status").json
     assert status["error_summary"] == {}
     assert status["percent_successful"] == 100.0
