@@ -74,6 +74,7 @@ api: list[URLPattern | URLResolver] = [
         bos_v1_status.CategoryStatusView.as_view(),
     ),
     path("api/v1/", include(router.urls)),
+    path("apis/bos", bos_v2.VersionsView.as_view()),
     path("apis/bos/", bos_v2.VersionsView.as_view()),
     re_path(r"^(?:apis/bos/.*|v2/.*)\Z", bos.NotFoundView.as_view()),
 ]
