@@ -260,7 +260,7 @@ class NodePhase(models.Model):
             models.Index(fields=["phase", "category"], name="node_phase_category"),
             # Serves a session's error summary from the index alone: only rows that count there are in it.
             models.Index(
-                fields=["session", "error", "category"],
+                fields=["session", "error", "id", "category"],
                 name="node_phase_error",
                 condition=~models.Q(error="") & ~models.Q(category="excluded"),
             ),
