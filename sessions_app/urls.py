@@ -1,5 +1,8 @@
 """Doors of this app: `pages` for people, `api` for programs."""
 
+from collections.abc import Callable
+
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from rest_framework.routers import SimpleRouter
 
@@ -31,9 +34,9 @@ router.register("groups", own.GroupViewSet, "api-group")
 router.register("sessions", own.SessionViewSet, "api-session")
 
 
-def both(route: str, view: object) -> list[URLPattern]:
+def both(route: str, view: Callable[..., HttpResponseBase]) -> list[URLPattern]:
     """A path of BOS behind its gateway's prefix, and without (the documents' own links have none)."""
-    return [path(f"apis/bos/{route}", view), path(route, view)]  # type: ignore[arg-type]
+    return [path(f"apis/bos/{route}", view), path(route, view)]
 
 
 api: list[URLPattern | URLResolver] = [

@@ -143,7 +143,7 @@ def of_kind(rows: NodePhaseQuerySet, *, configuring: bool) -> NodePhaseQuerySet:
 
 def read_claimed(ids: Sequence[int], claim: int, retry_policy: int) -> list[Work]:
     """Those of these rows that `claim` still holds, with their facts."""
-    rows = NodePhase.objects.filter(claim=claim, id__in=ids).values(*FIELDS)
+    rows = NodePhase.objects.filter(claim=claim, id__in=ids).order_by("id").values(*FIELDS)
     return [_work(row, claim, retry_policy) for row in rows]
 
 

@@ -44,6 +44,6 @@ class Command(BaseCommand):
         if len(report.notes) > SHOWN:
             self.stdout.write(f"and {len(report.notes) - SHOWN} notes more")
         if report.errors:
-            for error in report.errors[:SHOWN]:
-                self.stderr.write(f"not taken over: {error}")
+            for fault in report.errors[:SHOWN]:
+                self.stderr.write(f"not taken over: {fault}")
             raise CommandError(f"{len(report.errors)} could not be taken over; all others were.")
