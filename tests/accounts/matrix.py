@@ -94,6 +94,7 @@ OURS = [
 ]
 BOOTS = [
     api("/apis/bss/boot/v1/bootscript?name=<node>", GET=way(OPEN, also={404})),
+    api("/apis/bos", GET=READ),
     api("/apis/bos/", GET=READ),
     api("/v2/no/such/path"),
     *bos("/v2", GET=READ),
