@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -107,6 +108,12 @@ class Home:
             f"{self.path} is too long a path for a socket, and no temporary directory will do: "
             "choose another --home."
         )
+
+    def forget_sockets(self) -> None:
+        """Remove the temporary directory that sockets were in, if it was one."""
+        directory = self.socket("redis.sock").parent
+        if directory != self.run:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def end_leftovers(self) -> int:
         """End what an earlier run in this directory left behind; answers how many processes that were."""

@@ -174,6 +174,7 @@ def _supervise(home: Home, env: dict[str, str], names: list[str]) -> int:
         if guide.poll() is None:
             guide.terminate()
         guide.wait()
+        home.forget_sockets()
     return 1 if supervisor.failed else 0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from deploy.local.home import Home
 from tests.base import Product, request, wait_until
 
 pytestmark = pytest.mark.process
@@ -238,5 +239,8 @@ def test_a_deep_home_has_its_socket_elsewhere(place: Path) -> None:
         one.wait_ready()
         assert is_ready(one)
         assert not (one.home / "run" / "redis.sock").exists()
+        directory = Home(one.home).socket("redis.sock").parent
+        assert one.stop() == 0
+        assert not directory.exists()
     finally:
         one.end()
