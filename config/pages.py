@@ -8,10 +8,11 @@ from urllib.parse import urlencode
 from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
+from django.views.defaults import page_not_found
 
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
@@ -87,3 +88,16 @@ def search(request: PageRequest) -> HttpResponse:
         context |= {"nodes": nodes, "sessions": sessions}
         context |= {"tasks": tasks[:MOST], "workflows": workflows[:MOST]}
     return render(request, "search.html", context)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404 in the form of the door: a problem document for programs, a page for people."""
+    if request.path.startswith(("/api/", "/apis/", "/v1/", "/v2/")):
+        body = {
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "There is no such path.",
+        }
+        return JsonResponse(body, status=404, content_type="application/problem+json")
+    return page_not_found(request, exception)

@@ -42,3 +42,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *tasks.pages,
     *workflows.pages,
 ]
+
+handler404 = "config.pages.not_found"

@@ -49,3 +49,14 @@ def test_metrics_cost_the_same_for_any_fleet(django_assert_max_num_queries):
     client.get("/metrics")
     with django_assert_max_num_queries(12):
         assert client.get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/no-such", "/v1/no/such"])
+def test_programs_get_a_problem_document_for_a_path_that_is_not_there(path):
+    answer = Client().get(path)
+    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+    assert answer.json()["detail"] == "There is no such path."
+
+
+def test_people_get_a_page():
+    assert b"<!DOCTYPE html>" in Client().get("/no-such").content
