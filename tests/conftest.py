@@ -27,6 +27,7 @@ settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = (
 )
 
 BEGAN = time.monotonic()
+REAL = ("process", "browser", "consul", "kubernetes")  # markers of tests with real programs
 DATABASE_FIXTURES = {
     "db",
     "transactional_db",
@@ -87,7 +88,14 @@ def muster() -> Iterator[Product]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On the run for PostgreSQL keep only what uses the database in this process."""
+    """On the run for PostgreSQL keep only what uses the database in this process.
+
+    Tests with real processes, servers and threads wait for conditions on a machine that others use too: one
+    that fails is tried twice more, and the summary counts each such `rerun`.
+    """
+    for item in items:
+        if _depends_on_the_machine(item):
+            item.add_marker(pytest.mark.flaky(reruns=2))
     if not os.environ.get("MUSTER_TEST_DATABASE_ONLY"):
         return
     kept = [item for item in items if _uses_database(item)]
@@ -96,8 +104,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+def _depends_on_the_machine(item: pytest.Item) -> bool:
+    database = item.get_closest_marker("django_db")
+    return (
+        any(item.get_closest_marker(name) for name in REAL)
+        or bool(database and database.kwargs.get("transaction"))
+        or "transactional_db" in getattr(item, "fixturenames", ())
+    )
+
+
 def _uses_database(item: pytest.Item) -> bool:
-    if any(item.get_closest_marker(name) for name in ("process", "browser", "consul", "kubernetes")):
+    if any(item.get_closest_marker(name) for name in REAL):
         return False
     return bool(
         item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ()))
