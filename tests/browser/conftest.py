@@ -20,15 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(missing)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place() -> Iterator[Site]:
     """16 nodes, a running session, tasks and workflows."""
     with site("small") as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chrome() -> Iterator[Any]:
+    """Ends with these tests: while it lives Playwright keeps an event loop running in the main thread, and
+    no other test could start one."""
     with browser() as started:
         yield started
 
