@@ -7,6 +7,7 @@ each run is kept in MUSTER_HOME/configuration/NAME/.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import ansible_runner
+import psutil
 from django.conf import settings
 
 from .base import ConfigurationDriver, Outcome
@@ -60,7 +62,10 @@ class AnsibleConfiguration(ConfigurationDriver):
                 source = find(configuration, Path(scratch))
             except SourceError as error:
                 return dict.fromkeys(nodes, Outcome(str(error)))
-            return self._run(configuration, source, list(nodes), Path(scratch), wanted)
+            try:
+                return self._run(configuration, source, list(nodes), Path(scratch), wanted)
+            finally:
+                _end_leftovers(scratch)
 
     def _run(
         self, name: str, source: Source, nodes: list[str], scratch: Path, wanted: Callable[[], bool]
@@ -99,6 +104,14 @@ class AnsibleConfiguration(ConfigurationDriver):
         if done.status == "canceled":
             return {}
         return {node: _outcome(node, done.status, stats, errors) for node in nodes}
+
+
+def _end_leftovers(scratch: str) -> None:
+    """Ansible's workers are sessions of their own: ending the playbook's group does not reach them."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(scratch in word for word in process.info["cmdline"] or []):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def _outcome(node: str, status: str, stats: dict[str, Any], errors: dict[str, str]) -> Outcome:

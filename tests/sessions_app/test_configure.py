@@ -8,6 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from django.db import connections
 from django.utils import timezone
@@ -183,6 +184,8 @@ def test_ansible_stops_when_nobody_wants_the_outcome(playbooks):
         "    - ansible.builtin.pause: {seconds: 600}\n"
     )
     assert get_driver().apply("site", NAMES, wanted=lambda: False) == {}
+    said = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert [line for line in said if "muster-configure-" in line and "site.yml" in line] == []
 
 
 @pytest.mark.parametrize("name", ["nosuch", "../site", "empty", "outside", "broken", "unreachable"])
