@@ -27,7 +27,8 @@ settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = (
 )
 
 BEGAN = time.monotonic()
-REAL = ("process", "browser", "consul", "kubernetes")  # markers of tests with real programs
+FOREIGN = ("browser", "consul", "kubernetes")  # markers of tests with programs that we did not write
+REAL = ("process", *FOREIGN)
 DATABASE_FIXTURES = {
     "db",
     "transactional_db",
@@ -90,11 +91,12 @@ def muster() -> Iterator[Product]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On the run for PostgreSQL keep only what uses the database in this process.
 
-    Tests with real processes, servers and threads wait for conditions on a machine that others use too: one
-    that fails is tried twice more, and the summary counts each such `rerun`.
+    Tests against a whole browser or cluster that we did not write are tried twice more where they fail, and
+    the summary counts each such `rerun`. Tests of our own processes never are: a loss that shows once in ten
+    runs is a loss.
     """
     for item in items:
-        if _depends_on_the_machine(item):
+        if any(item.get_closest_marker(name) for name in FOREIGN):
             item.add_marker(pytest.mark.flaky(reruns=2))
     if not os.environ.get("MUSTER_TEST_DATABASE_ONLY"):
         return
@@ -102,15 +104,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = kept
-
-
-def _depends_on_the_machine(item: pytest.Item) -> bool:
-    database = item.get_closest_marker("django_db")
-    return (
-        any(item.get_closest_marker(name) for name in REAL)
-        or bool(database and database.kwargs.get("transaction"))
-        or "transactional_db" in getattr(item, "fixturenames", ())
-    )
 
 
 def _uses_database(item: pytest.Item) -> bool:
