@@ -11,6 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts_app.models import ApiKey
+from accounts_app.strict import Strict
 from workflows_app import spec
 from workflows_app.models import Deployment, Revision, Run, Runtime, Workflow
 from workflows_app.models.deployments import stream_count
@@ -20,17 +21,6 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 WORKFLOW_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 SHARE = re.compile(r"(\d{1,3})%")
 ANNOTATION = re.compile(r"(?:[a-z0-9.-]{1,127}/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-
-
-class Strict(serializers.Serializer):
-    """Refuses fields that it does not know: a mistyped one must not be passed over in silence."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict):
-            unknown = sorted(str(name) for name in data if name not in self.fields)
-            if unknown:
-                raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
-        return super().to_internal_value(data)
 
 
 class NumberField(serializers.IntegerField):
