@@ -129,8 +129,7 @@ def sweep() -> int:
 
 def fail_stuck_rows(session: BootSession, now: datetime) -> None:
     """Fail the open rows of nodes that have not failed before, in the phase that they had reached."""
-    over = NodePhase.objects.filter(session=session, node=OuterRef("node"), category=Category.FAILED)
-    rows = session.node_phases.open().filter(~Exists(over)).order_by("phase__position")
+    rows = session.node_phases.unfinished().order_by("phase__position")
     reached: dict[int, Any] = {}
     for row in rows.values("id", "phase_id", "node_id", "node__name", "category"):
         reached.setdefault(row["node_id"], row)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Exists, F, Max, OuterRef
+from django.db.models import F, Max
 from django.utils import timezone
 
 from events_app.services import record_event, recording, report_progress
@@ -247,10 +247,7 @@ def exclude_rows(rows: NodePhaseQuerySet, reason: str, now: datetime) -> dict[in
     sees until when a worker may still be talking to it; that worker's own result is refused, for the row
     is no longer open.
     """
-    over = NodePhase.objects.filter(
-        session=OuterRef("session"), node=OuterRef("node"), category=Category.FAILED
-    )
-    ids = list(rows.open().filter(~Exists(over)).values_list("id", flat=True))
+    ids = list(rows.unfinished().values_list("id", flat=True))
     found: list[dict[str, Any]] = []
     for part in chunks(ids):
         held = NodePhase.objects.filter(id__in=part).open().select_for_update().order_by("id")

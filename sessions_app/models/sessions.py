@@ -215,6 +215,13 @@ class NodePhaseQuerySet(models.QuerySet["NodePhase"]):
         """Neither succeeded nor failed nor excluded."""
         return self.filter(category__in=OPEN)
 
+    def unfinished(self) -> NodePhaseQuerySet:
+        """Open rows of nodes that go on: one that failed is over, and its later phases stay not started."""
+        failed = NodePhase.objects.filter(
+            session=models.OuterRef("session"), node=models.OuterRef("node"), category=Category.FAILED
+        )
+        return self.open().filter(~models.Exists(failed))
+
     def of_session(self, session_id: int) -> NodePhaseQuerySet:
         """All rows of a session."""
         return self.filter(session_id=session_id)
