@@ -98,6 +98,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.get_closest_marker(name) for name in FOREIGN):
             item.add_marker(pytest.mark.flaky(reruns=2))
+    # Files that start whole programs first: a long one at the end would be waited for by one process alone.
+    slow = {item.path for item in items if any(item.get_closest_marker(name) for name in REAL)}
+    items.sort(key=lambda item: item.path not in slow)
     if not os.environ.get("MUSTER_TEST_DATABASE_ONLY"):
         return
     kept = [item for item in items if _uses_database(item)]

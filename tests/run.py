@@ -3,6 +3,9 @@
     bin/test                       all tests on SQLite; before, those that use the database on PostgreSQL
     bin/test tests/events_app -k x  only these, on SQLite (or on MUSTER_TEST_DATABASE_URL)
 
+Each run is shared by as many processes as there are cores, at most four, a file of tests by one of them;
+`-n 0` keeps it in one.
+
 MUSTER_TEST_DATABASE_URL names a PostgreSQL that may be used; else this program starts one and removes it.
 MUSTER_TEST_NEEDS_POSTGRESQL=1 makes it a failure where there is none. The exit code is pytest's, and not 0
 either where only the run on PostgreSQL failed; the last summary counts both.
@@ -38,12 +41,21 @@ def chooses(arguments: Sequence[str]) -> bool:
     return False
 
 
+def shared(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, with the tests shared by processes unless they say how many themselves."""
+    if any(argument.startswith(("-n", "--numprocesses", "--dist")) for argument in arguments):
+        return list(arguments)
+    processes = min(4, os.cpu_count() or 1)
+    return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder", *arguments]
+
+
 def main() -> int:
     """Runs pytest once or twice; answers the exit code."""
     arguments = sys.argv[1:]
     given = os.environ.get("MUSTER_TEST_DATABASE_URL", "")
     if chooses(arguments):
         return run_pytest(arguments, database=given)
+    arguments = shared(arguments)
     with tempfile.TemporaryDirectory(prefix="muster-tests-") as directory:
         report = Path(directory) / "postgresql.json"
         try:

@@ -15,7 +15,7 @@ from dj_database_url import parse
 
 from tests import postgres
 from tests.base import PROJECT
-from tests.run import chooses
+from tests.run import chooses, shared
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,12 @@ def test_a_choice_runs_on_one_database(arguments: list[str]) -> None:
 )
 def test_everything_runs_on_both(arguments: list[str]) -> None:
     assert not chooses(arguments)
+
+
+def test_who_says_how_many_processes_is_obeyed() -> None:
+    assert shared(["-n", "0"]) == ["-n", "0"]
+    assert shared(["-n3", "-x"]) == ["-n3", "-x"]
+    assert "-n" in shared(["-x"])
 
 
 QUICK = "tests/running/test_docs.py::test_every_process_is_described"
