@@ -33,6 +33,11 @@ def test_ready_needs_broker_worker_and_beat(redis_server):
     assert (answer.status_code, answer.json()["parts"]["broker"]) == (503, False)
 
 
+def test_not_being_ready_is_no_error_in_the_log(redis_server, caplog):
+    assert Client().get("/readyz").status_code == 503
+    assert not caplog.records
+
+
 def test_metrics_are_for_keys_that_may_read():
     make_node()
     assert Client().get("/metrics").status_code == 401
@@ -60,3 +65,10 @@ def test_programs_get_a_problem_document_for_a_path_that_is_not_there(path):
 
 def test_people_get_a_page():
     assert b"<!DOCTYPE html>" in Client().get("/no-such").content
+
+
+def test_our_api_takes_a_slash_at_the_end_or_none():
+    client = Client(headers={"authorization": f"Bearer {make_key(make_victor()).token}"})
+    for path in ("/api/v1/nodes", "/api/v1/workflows"):
+        assert client.get(path).json() == client.get(f"{path}/").json()
+    assert client.get("/v1/health/").status_code == 404  # others' documented paths are as documented

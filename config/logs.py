@@ -1,0 +1,12 @@
+"""What of the log is left out."""
+
+from __future__ import annotations
+
+import logging
+
+
+class NotReadyIsNoError(logging.Filter):
+    """Drops Django's error of a 503 of /readyz: while a process starts that is its answer, every second."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(getattr(record, "request", None), "path", "") != "/readyz"
