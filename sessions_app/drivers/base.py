@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from accounts_app.declared import Setting
+
 
 class Action(StrEnum):
     """What may be asked of a node's BMC."""
@@ -48,20 +50,6 @@ class Reason(StrEnum):
 
 # Reasons where trying the same again cannot help until a person has changed something.
 PERMANENT = frozenset({Reason.UNAUTHORISED, Reason.UNSUPPORTED, Reason.TLS, Reason.SETTINGS})
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One declared field of a driver: forms, masking, docs and validation all read this."""
-
-    name: str
-    label: str
-    kind: type = str
-    required: bool = False
-    secret: bool = False
-    default: Any = None
-    help: str = ""
-    choices: tuple[str, ...] = ()  # the only values taken, when given
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,47 +1,24 @@
-"""The runtimes this installation knows, and their declared settings.
-
-`settings.MUSTER_RUNTIME_DRIVERS` names them as `{kind: "dotted.path"}`; each is imported at its first use, so
-that nobody loads the Kubernetes client (43 MB) who has no Kubernetes.
-"""
+"""The runtimes this installation knows (`settings.MUSTER_RUNTIME_DRIVERS`), and their settings."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cache
 from typing import Any
 
-from django.conf import settings
-from django.utils.module_loading import import_string
+from accounts_app import declared
+from accounts_app.declared import DriverSettingsError
 
-from .base import RuntimeDriver, Setting
+from .base import RuntimeDriver
 
+__all__ = ["DriverSettingsError", "check_drivers", "driver_class", "kinds", "make", "split_settings"]
 
-class DriverSettingsError(ValueError):
-    """Values that do not fit a driver's declared settings: `errors` holds one sentence per field."""
-
-    def __init__(self, errors: Mapping[str, str]) -> None:
-        self.errors = dict(errors)
-        super().__init__(" ".join(self.errors.values()))
+DRIVERS = declared.Drivers("MUSTER_RUNTIME_DRIVERS", RuntimeDriver, "runtime")
+driver_class = DRIVERS.load
 
 
 def kinds() -> list[tuple[str, str]]:
     """Kind and label of every driver. The label is the kind: loading all drivers for a list costs seconds."""
-    return [(kind, kind) for kind in settings.MUSTER_RUNTIME_DRIVERS]
-
-
-def driver_class(kind: str) -> type[RuntimeDriver]:
-    """The class behind `kind`. Raises ValueError for a kind that the settings do not name."""
-    try:
-        path = settings.MUSTER_RUNTIME_DRIVERS[kind]
-    except KeyError:
-        raise ValueError(f"There is no runtime of kind {kind!r}.") from None
-    return _load(path)
-
-
-@cache
-def _load(path: str) -> type[RuntimeDriver]:
-    loaded: type[RuntimeDriver] = import_string(path)
-    return loaded
+    return [(kind, kind) for kind in DRIVERS.table]
 
 
 def make(kind: str, name: str, values: Mapping[str, Any], secrets: Mapping[str, str]) -> RuntimeDriver:
@@ -51,51 +28,17 @@ def make(kind: str, name: str, values: Mapping[str, Any], secrets: Mapping[str, 
 
 def split_settings(
     kind: str, values: Mapping[str, Any], *, stored_secrets: Collection[str] = ()
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Check `values` against the declared settings of `kind`; return them as (public, secret).
-
-    A field left out, or given as None or "", is not stored: the driver's default holds.
-    Raises DriverSettingsError with one sentence per field, ValueError for an unknown kind.
-    """
-    declared = {setting.name: setting for setting in driver_class(kind).settings}
-    errors = {name: f"{name} is not a setting of {kind} runtimes." for name in values if name not in declared}
-    public: dict[str, Any] = {}
-    secret: dict[str, str] = {}
-    for name, setting in declared.items():
-        value = values.get(name)
-        if value is None or value == "":
-            if setting.required and name not in stored_secrets:
-                errors[name] = f"{name} is required."
-            continue
-        problem = _mismatch(setting, value)
-        if problem:
-            errors[name] = f"{name} {problem}."
-        else:
-            (secret if setting.secret else public)[name] = value
-    if errors:
-        raise DriverSettingsError(errors)
-    return public, secret
-
-
-def _mismatch(setting: Setting, value: Any) -> str:
-    """What is wrong with a value; never repeats it, for it may be a secret."""
-    if setting.kind is bool and not isinstance(value, bool):
-        return "must be true or false"
-    if setting.kind in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
-        return "must be a number"
-    if setting.kind is str and not isinstance(value, str):
-        return "must be text"
-    if isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
-        return "holds a character that can't be stored"
-    if setting.choices and value not in setting.choices:
-        return f"must be one of {', '.join(setting.choices)}"
-    return ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`declared.split_settings` for runtimes of a kind. Raises ValueError for an unknown one."""
+    return declared.split_settings(
+        f"{kind} runtimes", driver_class(kind).settings, values, stored_secrets=stored_secrets
+    )
 
 
 def check_drivers() -> list[str]:
     """What is wrong with the settings table, one plain sentence each; loads no driver."""
     return [
-        f"MUSTER_RUNTIME_DRIVERS[{kind!r}] must be a dotted path, it is {path!r}."
-        for kind, path in settings.MUSTER_RUNTIME_DRIVERS.items()
+        f"{DRIVERS.table_name}[{kind!r}] must be a dotted path, it is {path!r}."
+        for kind, path in DRIVERS.table.items()
         if not isinstance(path, str) or "." not in path
     ]

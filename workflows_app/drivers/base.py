@@ -18,6 +18,8 @@ from enum import StrEnum
 from threading import Event
 from typing import Any, ClassVar
 
+from accounts_app.declared import Setting
+
 
 class Rollout(StrEnum):
     """How far a service has come to its newest revision (contracts, workflows 12.2)."""
@@ -35,20 +37,6 @@ class Reason(StrEnum):
     DEADLINE = "ProgressDeadlineExceeded"
     REPLICA_FAILURE = "ReplicaFailure"
     PAUSED = "DeploymentPaused"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One declared field of a driver: forms, masking, docs and validation all read this."""
-
-    name: str
-    label: str
-    kind: type = str
-    required: bool = False
-    secret: bool = False
-    default: Any = None
-    help: str = ""
-    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
