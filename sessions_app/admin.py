@@ -47,7 +47,7 @@ class BmcForm(forms.ModelForm):
 
     class Meta:
         model = Bmc
-        fields = ["name", "kind", "address", "settings"]
+        fields = ["name", "kind", "address", "domain", "settings"]
 
     def clean(self) -> dict[str, Any]:
         """All settings fit what the driver declares."""
@@ -84,8 +84,9 @@ class BmcAdmin(admin.ModelAdmin):
     """Controllers, with their credentials write-only."""
 
     form = BmcForm
-    list_display = ["name", "kind", "address", "has_secret", "created_at"]
-    list_filter = ["kind"]
+    list_display = ["name", "kind", "address", "domain", "has_secret", "created_at"]
+    list_filter = ["kind", "domain"]
+    list_select_related = ["domain"]
     search_fields = ["name", "address", "nodes__name"]
     inlines = [NodeInline]
 
@@ -104,6 +105,7 @@ class BmcAdmin(admin.ModelAdmin):
             subject_id=str(obj.pk),
             subject_name=obj.name,
             data={"by": request.user.get_username()},
+            domain=obj.domain.name if obj.domain else services.EVERYBODYS,
         )
 
 

@@ -94,14 +94,9 @@ def _user(request: Request) -> User:
 
 
 def _own_domain(request: Request, values: dict[str, Any]) -> dict[str, Any]:
-    """An admin of a domain writes into his own domain only, and gives no node another tenant's BMC."""
+    """An admin of a domain writes into his own domain only."""
     user = _user(request)
-    if user.is_superadmin:
-        return values
-    bmc = values.get("bmc")
-    if bmc is not None and not bmc.belongs_to(user):
-        raise ValidationError({"bmc": [f"Object with name={bmc.name} does not exist."]})
-    return {**values, "domain": user.domain}
+    return values if user.is_superadmin else {**values, "domain": user.domain}
 
 
 class BmcViewSet(viewsets.ModelViewSet):
@@ -114,8 +109,8 @@ class BmcViewSet(viewsets.ModelViewSet):
     verb = Verb.ADMIN
 
     def get_queryset(self) -> QuerySet[Bmc]:
-        """Those of nodes that the user may see."""
-        return Bmc.objects.visible_to(self.request.user).order_by("name")
+        """Those of the user's domain; all for superadmins."""
+        return Bmc.objects.visible_to(self.request.user).select_related("domain").order_by("name")
 
     def perform_create(self, serializer: Any) -> None:
         """Through the service; an existing name is refused."""
@@ -126,7 +121,8 @@ class BmcViewSet(viewsets.ModelViewSet):
     def perform_update(self, serializer: Any) -> None:
         """Through the service; a BMC keeps its name."""
         bmc = self._own(serializer.instance)
-        values = {"kind": bmc.kind, "address": bmc.address, **serializer.validated_data}
+        kept = {"kind": bmc.kind, "address": bmc.address, "domain": bmc.domain}
+        values = {**kept, **serializer.validated_data}
         if "settings" not in serializer.validated_data or serializer.partial:
             values["settings"] = {**bmc.settings, **serializer.validated_data.get("settings", {})}
         serializer.instance = self._register({**values, "name": bmc.name})
@@ -136,11 +132,14 @@ class BmcViewSet(viewsets.ModelViewSet):
         self._own(bmc).delete()
 
     def _own(self, bmc: Bmc) -> Bmc:
-        if not bmc.belongs_to(_user(self.request)):
+        if not bmc.is_changed_by(_user(self.request)):
             raise PermissionDenied("This BMC switches nodes of other tenants, too.")
         return bmc
 
     def _register(self, values: dict[str, Any]) -> Bmc:
+        values = _own_domain(self.request, values)
+        if values.get("domain") is None and not _user(self.request).is_superadmin:
+            raise PermissionDenied("BMCs of no domain are the superadmins'.")
         try:
             return services.register_bmc(**values, actor=self.request.user)
         except services.Refused as error:

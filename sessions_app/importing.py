@@ -1,14 +1,16 @@
 """Nodes and BMCs from CSV: checked whole first, then written whole, or nothing is.
 
 Columns: `name` is needed; nid, mac, role, subrole, arch, enabled, locked, domain, groups (by blanks), bmc,
-bmc_kind, bmc_address, bmc_settings (JSON). What an export of the node list wrote can be read back. A column
-that is missing, or a cell that is empty, leaves what is stored.
+bmc_kind, bmc_address, bmc_domain, bmc_settings (JSON). What an export of the node list wrote can be read
+back. A column that is missing, or a cell that is empty, leaves what is stored. A new BMC without a domain
+gets that of its nodes where they have the same; else it is the superadmins'.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +25,7 @@ from sessions_app.models.nodes import canonical_mac, canonical_name
 
 COLUMNS = (
     *("name", "nid", "mac", "role", "subrole", "arch", "enabled", "locked", "domain", "groups"),
-    *("bmc", "bmc_kind", "bmc_address", "bmc_settings"),
+    *("bmc", "bmc_kind", "bmc_address", "bmc_domain", "bmc_settings"),
 )
 MOST_ROWS = 100_000
 _TRUE, _FALSE = {"yes", "true", "1", "on"}, {"no", "false", "0", "off"}
@@ -48,6 +50,7 @@ class Row:
     bmc: str
     bmc_kind: str
     bmc_address: str
+    bmc_domain: str
     bmc_settings: dict[str, Any]
 
 
@@ -126,6 +129,7 @@ def _read(record: dict[str, Any]) -> Row:
         bmc=cells.get("bmc", ""),
         bmc_kind=cells.get("bmc_kind", ""),
         bmc_address=cells.get("bmc_address", ""),
+        bmc_domain=cells.get("bmc_domain", ""),
         bmc_settings=settings,
     )
 
@@ -159,27 +163,47 @@ def carry_out(plan: Plan, *, actor: Any) -> None:
     """Write all of it in one transaction. Raises ImportRefused; then nothing was written."""
     try:
         with recording():
-            bmcs = _write_bmcs(plan.rows, actor)
+            domains = _domains(plan.rows)
+            bmcs = _write_bmcs(plan.rows, domains, actor)
             groups = _write_groups(plan.rows)
             for row in plan.rows:
-                _write_node(row, bmcs, groups)
+                _write_node(row, bmcs, groups, domains)
     except (services.Refused, ValidationError) as error:
         said = error.messages if isinstance(error, ValidationError) else [str(error)]
         raise ImportRefused(list(said)) from None
 
 
-def _write_bmcs(rows: list[Row], actor: Any) -> dict[str, Bmc]:
-    found = {bmc.name: bmc for bmc in Bmc.objects.filter(name__in={row.bmc for row in rows if row.bmc})}
+def _domains(rows: list[Row]) -> dict[str, Domain]:
+    """The domains that the rows name, by name; all must be there."""
+    domains = {domain.name: domain for domain in Domain.objects.all()}
+    for row in rows:
+        for name in (row.domain, row.bmc_domain):
+            if name and name not in domains:
+                raise ImportRefused([f"{row.name}: there is no domain {name}."])
+    return domains
+
+
+def _write_bmcs(rows: list[Row], domains: dict[str, Domain], actor: Any) -> dict[str, Bmc]:
+    wanted = {row.bmc for row in rows if row.bmc}
+    found = {bmc.name: bmc for bmc in Bmc.objects.select_related("domain").filter(name__in=wanted)}
+    of_nodes: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        of_nodes[row.bmc].add(row.domain)
     for row in rows:
         known = found.get(row.bmc)
-        if not row.bmc or (known and not (row.bmc_kind or row.bmc_address or row.bmc_settings)):
+        told = row.bmc_kind or row.bmc_address or row.bmc_domain or row.bmc_settings
+        if not row.bmc or (known and not told):
             continue
         if known is None and not row.bmc_kind:
             raise ImportRefused([f"{row.name}: BMC {row.bmc} is new, so bmc_kind is needed."])
         settings = {**(known.settings if known else {}), **row.bmc_settings}
-        same = known and (row.bmc_kind or known.kind, row.bmc_address or known.address, settings) == (
+        domain = domains.get(row.bmc_domain) or (known.domain if known else None)
+        if known is None and domain is None and len(of_nodes[row.bmc]) == 1:
+            domain = domains.get(row.domain)
+        same = known and (row.bmc_kind or known.kind, row.bmc_address or known.address, domain, settings) == (
             known.kind,
             known.address,
+            known.domain,
             known.settings,
         )
         if not same:
@@ -188,6 +212,7 @@ def _write_bmcs(rows: list[Row], actor: Any) -> dict[str, Bmc]:
                 kind=row.bmc_kind or (known.kind if known else ""),
                 address=row.bmc_address or (known.address if known else ""),
                 settings=settings,
+                domain=domain,
                 actor=actor,
             )
     return found
@@ -199,15 +224,13 @@ def _write_groups(rows: list[Row]) -> dict[str, NodeGroup]:
     return {group.name: group for group in NodeGroup.objects.filter(name__in=names)}
 
 
-def _write_node(row: Row, bmcs: dict[str, Bmc], groups: dict[str, NodeGroup]) -> None:
+def _write_node(
+    row: Row, bmcs: dict[str, Bmc], groups: dict[str, NodeGroup], domains: dict[str, Domain]
+) -> None:
     values = dict(row.fields)
     stored = Node.objects.select_related("bmc", "domain").filter(name=row.name).first()
     bmc = bmcs.get(row.bmc) if row.bmc else (stored.bmc if stored else None)
-    domain = stored.domain if stored else None
-    if row.domain:
-        domain = Domain.objects.filter(name=row.domain).first()
-        if domain is None:
-            raise ImportRefused([f"{row.name}: there is no domain {row.domain}."])
+    domain = domains.get(row.domain) or (stored.domain if stored else None)
     services.register_node(
         name=row.name,
         bmc=bmc,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError as ModelValidationError
+from django.db.models import Q
 from rest_framework import serializers
 
 from accounts_app.models import Domain
@@ -21,11 +22,14 @@ class BmcSerializer(StrictModel):
     kind = serializers.CharField()
     address = serializers.CharField(default="", allow_blank=True, max_length=255)
     settings = serializers.JSONField(default=dict)
+    domain = serializers.SlugRelatedField(
+        slug_field="name", queryset=Domain.objects.all(), allow_null=True, required=False
+    )
     secrets_set = serializers.SerializerMethodField(help_text="Names of the secrets that are stored.")
 
     class Meta:
         model = Bmc
-        fields = ["name", "kind", "address", "settings", "secrets_set", "created_at"]
+        fields = ["name", "kind", "address", "settings", "domain", "secrets_set", "created_at"]
         read_only_fields = ["created_at"]
         extra_kwargs: ClassVar[dict[str, Any]] = {"name": {"validators": []}}
 
@@ -57,7 +61,7 @@ class NodeSerializer(StrictModel):
     """A node: inventory that may be written, state that is moved by sessions only."""
 
     bmc = serializers.SlugRelatedField(
-        slug_field="name", queryset=Bmc.objects.all(), allow_null=True, default=None
+        slug_field="name", queryset=Bmc.objects.none(), allow_null=True, default=None
     )
     groups = serializers.SlugRelatedField(
         slug_field="name", many=True, queryset=NodeGroup.objects.all(), required=False
@@ -82,6 +86,16 @@ class NodeSerializer(StrictModel):
             "last_action_at",
         ]  # fmt: skip
         extra_kwargs: ClassVar[dict[str, Any]] = {"name": {"validators": []}}
+
+    def get_fields(self) -> dict[str, Any]:
+        """A BMC that the user may see can be given to a node; the one that it has can stay."""
+        fields: dict[str, Any] = super().get_fields()
+        user = getattr(self.context.get("request"), "user", None)
+        given = Q(pk__in=Bmc.objects.visible_to(user))
+        if isinstance(self.instance, Node):
+            given |= Q(pk=self.instance.bmc_id)
+        fields["bmc"].queryset = Bmc.objects.filter(given)
+        return fields
 
     def get_desired(self, node: Node) -> dict[str, str] | None:
         """What it should run."""

@@ -60,10 +60,20 @@ class NameTaken(Refused):
 
 # -- inventory ----------------------------------------------------------------------------------------
 
+EVERYBODYS = "*"  # the domain of events that only superadmins hear; no domain's name, and not that of none
 
-def register_bmc(*, name: str, kind: str, address: str, settings: dict[str, Any], actor: Any = None) -> Bmc:
+
+def register_bmc(
+    *,
+    name: str,
+    kind: str,
+    address: str,
+    settings: dict[str, Any],
+    domain: Domain | None = None,
+    actor: Any = None,
+) -> Bmc:
     """Create or update a BMC. `settings` holds all declared fields of the driver, secrets too; a secret that
-    is left out keeps its stored value. Raises Refused."""
+    is left out keeps its stored value. Without `domain` it is the superadmins'. Raises Refused."""
     with recording():
         bmc = Bmc.objects.filter(name=name).first() or Bmc(name=name)
         kept = bmc.secrets() if bmc.pk and bmc.kind == kind else {}
@@ -71,7 +81,7 @@ def register_bmc(*, name: str, kind: str, address: str, settings: dict[str, Any]
             public, secret = drivers.split_settings(kind, {**kept, **settings})
         except ValueError as error:
             raise Refused(str(error)) from None
-        bmc.kind, bmc.address, bmc.settings = kind, address.rstrip("/"), public
+        bmc.kind, bmc.address, bmc.settings, bmc.domain = kind, address.rstrip("/"), public, domain
         bmc.set_secrets(secret)
         bmc.save()
         record_event(
@@ -80,6 +90,7 @@ def register_bmc(*, name: str, kind: str, address: str, settings: dict[str, Any]
             subject_id=str(bmc.pk),
             subject_name=bmc.name,
             data={"by": getattr(actor, "username", "")},
+            domain=bmc.domain.name if bmc.domain else EVERYBODYS,
         )
     return bmc
 

@@ -44,15 +44,18 @@ def make_key(user: User, **fields: Any) -> IssuedKey:
     return issue_key(user=user, actor=user, **fields)
 
 
-def make_bmc(name: str = "bmc", kind: str = "fake", address: str = "", **settings: Any) -> Bmc:
+def make_bmc(
+    name: str = "bmc", kind: str = "fake", address: str = "", domain: Domain | None = None, **settings: Any
+) -> Bmc:
     """A BMC; by default one that works and answers at once."""
-    return services.register_bmc(name=name, kind=kind, address=address, settings=settings)
+    return services.register_bmc(name=name, kind=kind, address=address, settings=settings, domain=domain)
 
 
 def make_node(name: str = "x1000c0s0b0n0", **fields: Any) -> Node:
     """A node; where no BMC is given it has a fake one of its own."""
     if "bmc" not in fields:
-        fields["bmc"] = make_bmc(name=f"bmc-of-{name}", **fields.pop("fake", {}))
+        domain = fields.get("domain")
+        fields["bmc"] = make_bmc(name=f"bmc-of-{name}", domain=domain, **fields.pop("fake", {}))
     return services.register_node(name=name, **fields)
 
 

@@ -33,14 +33,13 @@ def canonical_name(name: str) -> str:
     return name.lower()
 
 
-class BmcQuerySet(models.QuerySet["Bmc"]):
+class BmcQuerySet(OwnedQuerySet):
     """Questions about BMCs."""
 
-    def visible_to(self, user: Any) -> BmcQuerySet:
-        """All for superadmins; else those of nodes that the user may see."""
-        if getattr(user, "is_superadmin", False):
-            return self.all()
-        return self.filter(nodes__in=Node.objects.visible_to(user)).distinct()
+    def visible_to(self, user: Any) -> OwnedQuerySet:
+        """All for superadmins; else those of the user's domain. What belongs to none is the superadmins'."""
+        rows = super().visible_to(user)
+        return rows if getattr(user, "is_superadmin", False) else rows.exclude(domain=None)
 
 
 class Bmc(models.Model):
@@ -51,6 +50,9 @@ class Bmc(models.Model):
     address = models.CharField(max_length=255, blank=True, help_text="Base URL, such as https://10.1.0.7")
     settings = models.JSONField(default=dict, blank=True)
     secret = models.TextField(blank=True, editable=False)
+    domain = models.ForeignKey(
+        Domain, null=True, blank=True, on_delete=models.SET_NULL, help_text="None: the superadmins'"
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = BmcQuerySet.as_manager()
@@ -78,8 +80,8 @@ class Bmc(models.Model):
         """Encrypt and keep; saving is the caller's."""
         self.secret = secrets.encrypt(values)
 
-    def belongs_to(self, user: Any) -> bool:
-        """Whether it switches nobody's nodes but those of the user's domain."""
+    def is_changed_by(self, user: Any) -> bool:
+        """Whether a user who sees it may change it: not while it switches nodes of others, too."""
         return user.is_superadmin or not self.nodes.exclude(domain_id=user.domain_id).exists()
 
 

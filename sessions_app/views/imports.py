@@ -22,10 +22,10 @@ MOST_SHOWN = 30  # problems on the page
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.ADMIN)
 def node_import(request: PageRequest) -> HttpResponse:
-    """`/nodes/import`: superadmins only, for BMCs belong to no domain."""
+    """`/nodes/import`: superadmins only, for a file may name any domain and make groups."""
     user = request.user
     if not user.is_superadmin:
-        raise PermissionDenied("Only superadmins import nodes: BMCs belong to all domains.")
+        raise PermissionDenied("Only superadmins import nodes: a file may name any domain.")
     context: dict[str, Any] = {"columns": COLUMNS}
     if request.method != "POST":
         return render(request, "sessions_app/node_import.html", context)

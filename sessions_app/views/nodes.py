@@ -113,7 +113,7 @@ class _Line:
 
 
 COLUMNS = ["name", "nid", "mac", "role", "subrole", "arch", "enabled", "locked", "domain", "groups",
-           "bmc", "bmc_kind", "bmc_address"]  # fmt: skip
+           "bmc", "bmc_kind", "bmc_address", "bmc_domain"]  # fmt: skip
 
 
 @require_safe
@@ -131,7 +131,7 @@ def _lines(ids: list[int]) -> Iterator[str]:
     yield writer.writerow(COLUMNS)
     for start in range(0, len(ids), 1000):
         part = ids[start : start + 1000]
-        found = Node.objects.select_related("bmc", "domain").prefetch_related("groups").in_bulk(part)
+        found = Node.objects.select_related("bmc__domain", "domain").prefetch_related("groups").in_bulk(part)
         for node_id in part:
             if node_id in found:
                 yield writer.writerow(_cells(found[node_id]))
@@ -152,6 +152,7 @@ def _cells(node: Node) -> list[Any]:
         node.bmc.name if node.bmc else "",
         node.bmc.kind if node.bmc else "",
         node.bmc.address if node.bmc else "",
+        node.bmc.domain.name if node.bmc and node.bmc.domain else "",
     ]
     # A spreadsheet must not take a text for a formula.
     return [f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" else cell for cell in cells]

@@ -11,10 +11,12 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver, resolve
 
+from accounts_app.models import User
 from accounts_app.states import Role
+from sessions_app.models import Bmc, Node
 from tests.accounts.matrix import LEVEL, METHODS, SUPER, TABLE, Path, Way
 from tests.accounts.world import ROLES, make_people, make_things
-from tests.factories import make_domain, make_key, make_user
+from tests.factories import make_bmc, make_domain, make_key, make_user
 from workflows_app.drivers.fake import FakeRuntime
 
 pytestmark = pytest.mark.django_db
@@ -175,9 +177,8 @@ def test_no_list_shows_what_is_another_tenants(role, domain, world):
     client = Client()
     client.force_login(user)
     foreign = world[FOREIGN]
-    # A group's name is the site's; its nodes are not. BMCs are of no domain when they are registered, so
-    # that event is told to people of no domain. The search repeats what was asked for.
-    known = {"domain", "group", "run"} | (set() if domain else {"bmc"})
+    # A group's name is the site's; its nodes are not. The search repeats what was asked for.
+    known = {"domain", "group", "run"}
     names = [foreign[name] for name in foreign if name not in known]
     for path in LISTS:
         answer = client.get(path, headers={"accept": "*/*" if "/v" in path else "text/html"})
@@ -226,15 +227,47 @@ def test_a_session_hits_no_node_of_another_tenant(world):
 
 
 def test_a_bmc_that_switches_nodes_of_two_tenants_is_the_superadmins(world):
-    from sessions_app.models import Node
-
     own, foreign = world[OWN], world[FOREIGN]
-    Node.objects.filter(name=own["node"]).update(bmc=Node.objects.get(name=foreign["node"]).bmc)
+    Node.objects.filter(name=foreign["node"]).update(bmc=Bmc.objects.get(name=own["bmc"]))
     client = admin_of(OWN)
-    path = f"/api/v1/bmcs/{foreign['bmc']}/"
+    path = f"/api/v1/bmcs/{own['bmc']}/"
     assert client.get(path).status_code == 200
     assert send(client, "PATCH", path, {"address": "https://127.0.0.1:9"}) == 403
     assert client.delete(path).status_code == 403
+
+
+@pytest.mark.parametrize("domain", [OWN, None])
+def test_a_bmc_that_nobody_owns_is_the_superadmins_also_as_news(domain, world):
+    make_bmc("chassis")
+    client = admin_of(domain)
+    assert client.get("/api/v1/bmcs/chassis/").status_code == 404
+    assert "chassis" not in client.get("/api/v1/bmcs/").content.decode()
+    assert send(client, "POST", "/api/v1/nodes/", {"name": "x5c0s0b0n0", "bmc": "chassis"}) == 400
+    page = Client()
+    page.force_login(User.objects.get(username="adam"))
+    assert "chassis" not in page.get("/activity/").content.decode()
+    # One that he registers is his domain's, whatever he says; who has no domain registers none.
+    bmc = {"name": "b7", "kind": "fake", "domain": FOREIGN}
+    assert send(client, "POST", "/api/v1/bmcs/", bmc) == (201 if domain else 403)
+    assert [row.domain.name for row in Bmc.objects.filter(name="b7") if row.domain] == [OWN] * bool(domain)
+
+
+def test_a_node_keeps_a_bmc_that_its_tenant_may_not_see(world):
+    Bmc.objects.filter(name=world[OWN]["bmc"]).update(domain=None)
+    client, name = admin_of(OWN), world[OWN]["node"]
+    kept = {"name": name, "bmc": world[OWN]["bmc"], "role": "Storage"}
+    assert send(client, "PUT", f"/api/v1/nodes/{name}/", kept) == 200
+
+
+def test_a_superadmin_gives_a_bmc_to_a_domain_and_a_put_without_it_leaves_it(world):
+    sue = make_user("sue", Role.SUPERADMIN)
+    client = Client(headers={"authorization": f"Bearer {make_key(sue).token}"})
+    body = {"name": "b7", "kind": "fake"}
+    assert send(client, "POST", "/api/v1/bmcs/", {**body, "domain": FOREIGN}) == 201
+    assert send(client, "PUT", "/api/v1/bmcs/b7/", body) == 200
+    assert client.get("/api/v1/bmcs/b7/").json()["domain"] == FOREIGN
+    assert send(client, "PATCH", "/api/v1/bmcs/b7/", {"domain": None}) == 200
+    assert client.get("/api/v1/bmcs/b7/").json()["domain"] is None
 
 
 def test_a_domains_admin_hears_of_no_other_tenant_in_the_streams(world):

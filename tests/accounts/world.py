@@ -43,7 +43,7 @@ def make_things(domain_name: str, cabinet: int) -> dict[str, str]:
     domain = make_domain(domain_name)
     owner = make_user(f"owner-{domain_name}", Role.USER, domain)
     name = f"x{cabinet}c0s0b0n0"
-    bmc = make_bmc(f"bmc-{domain_name}")
+    bmc = make_bmc(f"bmc-{domain_name}", domain=domain)
     node = make_node(name, bmc=bmc, domain=domain)
     group = NodeGroup.objects.create(name=f"group-{domain_name}")
     group.nodes.set([node])

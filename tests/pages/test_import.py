@@ -1,11 +1,14 @@
 """Nodes from CSV: checked whole, written whole, or nothing is."""
 
 import io
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
 
 from sessions_app.models import Bmc, Node
+from tests.factories import make_bmc, make_domain, make_node
 from tests.pages.test_actions import hidden
 
 pytestmark = pytest.mark.django_db
@@ -44,6 +47,39 @@ def test_importing_again_changes_what_is_told_and_keeps_the_rest(tmp_path):
         "02:00:00:00:00:02",
         "x1000c0s0b0",
     )
+
+
+def test_a_bmc_gets_the_domain_of_its_nodes_or_the_one_that_is_told(tmp_path):
+    for name in ("physics", "biology"):
+        make_domain(name)
+    lines = [
+        "name,domain,bmc,bmc_kind,bmc_domain",
+        "x1c0s0b0n0,physics,same,fake,",
+        "x1c0s0b0n1,physics,same,,",
+        "x1c0s1b0n0,physics,shared,fake,",
+        "x1c0s1b0n1,biology,shared,,",
+        "x1c0s2b0n0,physics,told,fake,biology",
+    ]
+    run("\n".join(lines), tmp_path)
+    found = dict(Bmc.objects.values_list("name", "domain__name"))
+    assert found == {"same": "physics", "shared": None, "told": "biology"}
+    # What is not told stays; what is told moves it.
+    run("name,domain,bmc,bmc_address\nx1c0s0b0n0,biology,same,https://192.0.2.1\n", tmp_path)
+    run("name,bmc,bmc_domain\nx1c0s1b0n0,shared,biology\n", tmp_path)
+    found = dict(Bmc.objects.values_list("name", "domain__name"))
+    assert found == {"same": "physics", "shared": "biology", "told": "biology"}
+
+
+def test_the_migration_gives_a_bmc_the_domain_of_its_nodes_where_they_have_the_same():
+    physics, biology = make_domain("physics"), make_domain("biology")
+    owners = {"same": [physics, physics], "mixed": [physics, biology], "half": [physics, None], "idle": []}
+    for place, (name, domains) in enumerate(owners.items()):
+        bmc = make_bmc(name)
+        for number, domain in enumerate(domains):
+            make_node(f"x{place}c0s0b0n{number}", bmc=bmc, domain=domain)
+    import_module("sessions_app.migrations.0005_bmc_domain_of_its_nodes").fill(apps, None)
+    found = dict(Bmc.objects.values_list("name", "domain__name"))
+    assert found == {"same": "physics", "mixed": None, "half": None, "idle": None}
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
