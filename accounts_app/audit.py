@@ -93,6 +93,7 @@ DOORS = (
     ("/events/", "events"),
     ("/func/", "events"),
     ("/server/", "events"),
+    ("/keycloak/", "api"),
 )
 
 

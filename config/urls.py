@@ -5,7 +5,7 @@ from django.urls import URLPattern, URLResolver, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from accounts_app import urls as accounts
-from config import activity, frontdoor, health, metrics, pages
+from config import activity, frontdoor, health, metrics, pages, token_door
 from config.overview import overview
 from events_app import urls as events
 from sessions_app import urls as sessions
@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("server/login", frontdoor.server_login, name="server-login"),
     path("server/login-check", frontdoor.server_login_check, name="server-login-check"),
     path("server/logout", frontdoor.server_logout, name="server-logout"),
+    path(token_door.PATH, token_door.token, name="token"),
     path("admin/login/", pages.admin_login, name="admin-login"),  # before the admin's own
     path("admin/", admin.site.urls),
     path("healthz", health.healthz),

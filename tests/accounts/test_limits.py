@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
@@ -18,6 +19,7 @@ from sessions_app.models import BootSession
 from tests.factories import PASSWORD, make_key, make_node, make_olga, make_template, make_victor
 
 BODY = {"operation": "reboot", "template": "sample"}
+TOKEN = "/keycloak/realms/shasta/protocol/openid-connect/token"
 
 
 def client_of(user: Any) -> Client:
@@ -142,15 +144,16 @@ def test_too_many_requests_of_one_key_are_429_in_the_doors_own_words(db, setting
     assert one.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("door", ["/login", "/server/login"])
+@pytest.mark.parametrize("door", ["/login", "/server/login", TOKEN])
 def test_too_many_wrong_passwords_close_the_door_for_a_while(db, redis_server, door):
     make_olga()
     client = Client(headers={"accept": "text/html"})
 
     def tell(password: str) -> Any:
-        body = {"username": "olga", "password": password}
-        kind = {"content_type": "application/json"} if door == "/server/login" else {}
-        return client.post(door, body, **kind)
+        body = {"username": "olga", "password": password, "grant_type": "password"}
+        if door == "/server/login":
+            return client.post(door, body, content_type="application/json")
+        return client.post(door, urlencode(body), content_type="application/x-www-form-urlencoded")
 
     assert 429 not in [tell("wrong").status_code for _ in range(10)]
     assert tell("wrong").status_code == 429
