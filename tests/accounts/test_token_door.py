@@ -17,7 +17,10 @@ PATH = "/keycloak/realms/shasta/protocol/openid-connect/token"
 # What the command line sends beside name and password: its client's id as a user without a password, and
 # texts that were meant for its own library.
 BASIC = "Basic Y3JheTo="
-BESIDES = {"auto_refresh_url": f"https://muster.example{PATH}", "auto_refresh_kwargs": "{'client_id': 'cray'}"}
+BESIDES = {
+    "auto_refresh_url": f"https://muster.example{PATH}",
+    "auto_refresh_kwargs": "{'client_id': 'cray'}",
+}
 
 
 FORM = "application/x-www-form-urlencoded"
@@ -79,4 +82,3 @@ def test_other_bodies_and_methods_are_refused():
     answer = Client().post(PATH, {"grant_type": "password"}, content_type="application/json")
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
     assert Client().get(PATH).status_code == 405
-
