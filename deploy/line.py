@@ -1,6 +1,7 @@
 """`python -m deploy.line NAME`: becomes the process that the Procfile's line NAME describes.
 
 For supervisors other than bin/up's (systemd, a container engine), so that the commands stand in one place.
+NAME-2 is one more of them: gateways of one machine share their port.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import sys
 from collections.abc import Mapping
 
 from deploy.local.environment import PROJECT
-from deploy.local.keep import lines
+from deploy.local.keep import line_name, lines
 
 
 def main() -> None:
     """Exit code 2 for a name that is none."""
     known: Mapping[str, str] = lines()
-    name = sys.argv[1] if len(sys.argv) == 2 else ""
+    name = line_name(sys.argv[1]) if len(sys.argv) == 2 else ""
     if name not in known:
         print(f"Which process? One of: {', '.join(known)}.", file=sys.stderr)
         sys.exit(2)

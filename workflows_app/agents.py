@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -28,8 +29,12 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0  # seconds, for runtimes that were added, changed or removed
 TELL_EVERY = 0.1
+STAND_IN_EVERY = 0.5
 LONGEST_PAUSE = 30.0
-OVERDUE = timedelta(seconds=4)  # a worker and the beat look every 2 s
+STEADY = 60.0  # seconds of work after which a fault counts as the first
+# A worker takes what is due at once. Together with the next look this is less than replicas are given between
+# leaving the routes and being asked to end (drain_seconds), so an update fails no request without a worker.
+OVERDUE = timedelta(seconds=1)
 
 
 def note_changes(refs: Sequence[str]) -> None:
@@ -65,8 +70,9 @@ class Agents:
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then end what has to be ended."""
-        for work in (self._look, self._stand_in, self._tell):
-            threading.Thread(target=self._repeat, args=(work,), name=work.__name__, daemon=True).start()
+        rounds = ((self._look, LOOK_EVERY), (self._stand_in, STAND_IN_EVERY), (self._tell, TELL_EVERY))
+        for work, pause in rounds:
+            threading.Thread(target=self._repeat, args=(work, pause), name=work.__name__, daemon=True).start()
         stop.wait()
         self._stop.set()
         agents = list(self._agents.values())
@@ -77,7 +83,7 @@ class Agents:
             hosted = isinstance(agent.driver, HostedRuntime)
             agent.thread.join(timeout=(self._end_within or 0) + 2 if hosted else 0.5)
 
-    def _repeat(self, work: Callable[[], None]) -> None:
+    def _repeat(self, work: Callable[[], None], pause: float) -> None:
         while not self._stop.is_set():
             try:
                 work()
@@ -85,7 +91,7 @@ class Agents:
                 log.warning("The database does not answer: %s", error)
             except Exception:
                 log.exception("%s failed.", work.__name__)
-            self._stop.wait(TELL_EVERY if work == self._tell else LOOK_EVERY)
+            self._stop.wait(pause)
 
     def _tell(self) -> None:
         """Pass on what has changed since the last time, each deployment once."""
@@ -136,6 +142,7 @@ class Agents:
         agent = self._agents[name]
         pause = 1.0
         while not agent.stop.is_set():
+            began = time.monotonic()
             try:
                 if isinstance(agent.driver, HostedRuntime):
                     supervisor = agent.driver.supervisor(self._note)
@@ -143,11 +150,12 @@ class Agents:
                     supervisor.run(agent.stop, lambda: self._end_within if self._stop.is_set() else None)
                 else:
                     agent.driver.watch(agent.stop, self._note)
-                pause = 1.0
             except RuntimeFault as fault:
                 log.warning("Runtime %s: %s", name, fault)
             except Exception:
                 log.exception("Runtime %s: its thread failed.", name)
+            if time.monotonic() - began > STEADY:
+                pause = 1.0
             agent.stop.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+import asyncio
+import random
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +25,20 @@ from accounts_app.states import Verb
 from workflows_app import services
 from workflows_app.api import started
 from workflows_app.document import status_document
-from workflows_app.gateway.wire import NO_REPLICA, PASS_HEADER, SPARE_SECONDS, gateway_pass, passing_headers
+from workflows_app.gateway.wire import (
+    GAP_SECONDS,
+    LOOK_AGAIN,
+    NO_REPLICA,
+    PASS_HEADER,
+    SPARE_SECONDS,
+    gateway_pass,
+    passing_headers,
+)
 from workflows_app.models import Deployment, Gateway, Workflow
 from workflows_app.serializers import WORKFLOW_ID, StartedSerializer
 from workflows_app.states import PublishingMode
+
+NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class WorkflowDoor(APIView):
@@ -119,7 +131,9 @@ class RunGate(WorkflowDoor):
         if not gateways:
             return unusable(deployment)
         body = deployment.revision.body
-        passed = Passed(secrets.choice(gateways).url, workflow_id, body.get("request_seconds", 60))
+        urls = list({gateway.url for gateway in gateways})
+        random.SystemRandom().shuffle(urls)
+        passed = Passed(tuple(urls), workflow_id, body.get("request_seconds", 60))
         response = HttpResponse(status=200)
         response.passed = passed  # type: ignore[attr-defined]
         return response
@@ -148,7 +162,7 @@ class RunGate(WorkflowDoor):
 class Passed:
     """A request that may go to a gateway."""
 
-    url: str
+    urls: tuple[str, ...]  # of the gateways at work, each once
     workflow_id: str
     seconds: float
 
@@ -187,15 +201,32 @@ def _find_deployment(workflow_id: str) -> Deployment | None:
 
 
 async def _pass_on(passed: Passed, request: HttpRequest, body: bytes) -> HttpResponse | None:
-    """The gateway's answer; None where nobody could be reached."""
+    """The answer of one gateway; None where none could be reached, or none could reach a service.
+
+    Where nobody takes the connection nothing was sent, so another may be asked, and all of them again.
+    """
+    give_up = time.monotonic() + GAP_SECONDS
+    while True:
+        for url in passed.urls:
+            try:
+                return await _ask(url, passed, request, body)
+            except NOT_CONNECTED:
+                continue
+        if time.monotonic() >= give_up:
+            return None
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+async def _ask(url: str, passed: Passed, request: HttpRequest, body: bytes) -> HttpResponse | None:
+    """One gateway's answer. Raises one of NOT_CONNECTED where nothing was sent to it."""
     timeout = aiohttp.ClientTimeout(total=passed.seconds + SPARE_SECONDS, sock_connect=2)
     headers = passing_headers(request.headers.items()) | {PASS_HEADER: gateway_pass()}
     query = request.META.get("QUERY_STRING", "")
-    url = f"{passed.url}/run/{passed.workflow_id}{'?' + query if query else ''}"
+    address = f"{url}/run/{passed.workflow_id}{'?' + query if query else ''}"
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
-            session.post(url, data=body, headers=headers) as answer,
+            session.post(address, data=body, headers=headers) as answer,
         ):
             if answer.headers.get(NO_REPLICA):
                 return None
@@ -209,8 +240,8 @@ async def _pass_on(passed: Passed, request: HttpRequest, body: bytes) -> HttpRes
             for name, value in passing_headers(answer.headers.items()).items():
                 response[name] = value
             return response
-    except aiohttp.ClientConnectorError:
-        return None
+    except NOT_CONNECTED:
+        raise
     except TimeoutError:
         return _problem(504, "Gateway Timeout", f"The workflow did not answer within {passed.seconds} s.")
     except aiohttp.ClientError:

@@ -6,13 +6,17 @@ before its runtime is asked; who lost the claim meanwhile writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from celery import shared_task
 from django.conf import settings
+from django.db import DatabaseError, connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -28,7 +32,8 @@ from workflows_app.stream import stream_url
 
 log = logging.getLogger(__name__)
 
-CLAIM = timedelta(seconds=90)  # longer than any driver's apply and observe together
+CLAIM = timedelta(seconds=12)  # renewed while a runtime is asked, so that of a dead worker lapses soon
+RENEW_EVERY = 4.0
 AT_WORK_FOR = 20.0  # seconds that one step goes on claiming
 # Seconds until the next look. A runtime that tells of changes is looked at seldom, in case a hint was lost.
 LOOKS = {"moving": 1.0, "moving_watched": 5.0, "resting": 10.0, "resting_watched": 30.0}
@@ -86,13 +91,39 @@ def _look(claim: Claim) -> None:
         deployment = Deployment.objects.select_related("workflow__domain", "revision", "runtime").get(
             pk=claim.pk
         )
-        pause = _bring_and_store(deployment, claim)
+        with _renewed(claim):
+            pause = _bring_and_store(deployment, claim)
     except Deployment.DoesNotExist:
         return
     except Exception:
         log.exception("Workflow %s could not be reconciled.", claim.pk)
     finally:
         _release(claim, pause)
+
+
+@contextlib.contextmanager
+def _renewed(claim: Claim) -> Iterator[None]:
+    """Keep the claim as long as its holder lives, however long a runtime takes to answer."""
+    over = threading.Event()
+
+    def renew() -> None:
+        try:
+            while not over.wait(RENEW_EVERY):
+                mine = Deployment.objects.filter(pk=claim.pk, claim=claim.number)
+                if not mine.update(claimed_until=timezone.now() + CLAIM):
+                    return
+        except DatabaseError as error:
+            log.warning("The claim of %s was not renewed: %s", claim.pk, error)
+        finally:
+            connection.close()
+
+    renewing = threading.Thread(target=renew, name=f"claim of {claim.pk}", daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join()
 
 
 def _bring_and_store(deployment: Deployment, claim: Claim) -> float | None:

@@ -40,7 +40,7 @@ class Keeper:
         self.home = home
         self.supervisor = supervisor
         self.supervisor_identity = identity(supervisor)
-        self.command = lines()[name]
+        self.command = lines()[line_name(name)]
         self.log = Log(home.log / f"{name}.log")
         self.stopping = False
         self._wake, self._woken = os.pipe()
@@ -153,6 +153,11 @@ class Log:
 def lines() -> dict[str, str]:
     """The Procfile: shell command by name."""
     return dict(parse_procfile(PROCFILE.read_text()).processes)
+
+
+def line_name(process: str) -> str:
+    """The Procfile's name for a process: `gateway-2` is one more `gateway`."""
+    return process.partition("-")[0]
 
 
 def _how(code: int) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploy.emulated_fleet.fleet import Fleet
 
 MOST_NODES = 10_000
+MOST_GATEWAYS = 8
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -84,7 +85,7 @@ def start(options: argparse.Namespace) -> int:
     home.sign(f"process {os.getpid()}, {env['MUSTER_URL']}\n")
     fleet = _plan_fleet(home, options.nodes, port)
     _prepare(home, env, bool(fleet))
-    names = ["web", "worker", "runner", "beat", "watcher", "runtimes", "gateway"]
+    names = ["web", "worker", "runner", "beat", "watcher", "runtimes", *_gateways(env)]
     if "MUSTER_REDIS_URL" not in os.environ:
         names.insert(0, "redis")
     if fleet:
@@ -98,6 +99,8 @@ def settings(home: Home, port: int) -> dict[str, str]:
         "MUSTER_HOME": str(home.path),
         "MUSTER_URL": os.environ.get("MUSTER_URL") or f"http://127.0.0.1:{port}",
         "MUSTER_REDIS_URL": os.environ.get("MUSTER_REDIS_URL") or f"unix://{home.socket('redis.sock')}",
+        # Two, so that workflows go on answering when one is gone.
+        "MUSTER_GATEWAYS": os.environ.get("MUSTER_GATEWAYS") or "2",
     }
     lines = [
         f"export {name}='{value.replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}'\n"
@@ -105,6 +108,12 @@ def settings(home: Home, port: int) -> dict[str, str]:
     ]
     (home.run / "env").write_text("".join(lines))
     return {**os.environ, **chosen, "PORT": str(port), "PYTHONUNBUFFERED": "1", MARK: str(home.path)}
+
+
+def _gateways(env: dict[str, str]) -> list[str]:
+    """Their names, as many as the settings ask for: "gateway", "gateway-2"..."""
+    count = int(env["MUSTER_GATEWAYS"]) if env["MUSTER_GATEWAYS"].isdecimal() else 1
+    return ["gateway", *(f"gateway-{number}" for number in range(2, min(count, MOST_GATEWAYS) + 1))]
 
 
 def _plan_fleet(home: Home, count: int, port: int) -> Fleet | None:

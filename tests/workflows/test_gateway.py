@@ -82,14 +82,16 @@ class RunningGateway:
     """The gateway in a thread with a loop of its own."""
 
     def __init__(self) -> None:
+        self.begin(_free_port())
+        wait_until(lambda: Gateway.objects.at_work().exists(), what="the gateway")
+
+    def begin(self, port: int) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.server = GatewayServer(host="127.0.0.1", port=port, url=self.url, name="test")
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        wait_until(lambda: Gateway.objects.at_work().exists(), what="the gateway")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -186,6 +188,30 @@ def test_without_a_gateway_the_answer_is_503(client, make_workflow, olga, key):
     publish(workflow, olga)
     answer = post(client, workflow, key)
     assert (answer.status_code, answer.json()["details"]["stream"]["status"]) == (503, "RED")
+
+
+def test_a_gateway_that_is_gone_is_passed_over(client, make_workflow, olga, key, backend, running):
+    Gateway.objects.create(
+        url=f"http://127.0.0.1:{_free_port()}", seen_at=timezone.now() + timedelta(hours=1)
+    )
+    workflow = make_workflow(service(port=backend.port))
+    publish(workflow, olga)
+    running.knows(workflow.pk)
+    assert [post(client, workflow, key).status_code for _ in range(6)] == [200] * 6
+    assert len(backend.requests) == 6
+
+
+def test_the_only_gateway_is_waited_for(client, make_workflow, olga, key, backend, running, monkeypatch):
+    monkeypatch.setattr("workflows_app.runtime_api.GAP_SECONDS", 60)
+    workflow = make_workflow(service(port=backend.port))
+    publish(workflow, olga)
+    url, port = running.url, running.server._port
+    running.stop()
+    Gateway.objects.create(url=url, seen_at=timezone.now() + timedelta(hours=1))
+    later = threading.Timer(0.5, running.begin, (port,))
+    later.start()
+    assert post(client, workflow, key).status_code == 200
+    later.join()
 
 
 def test_an_instance_that_is_gone_is_passed_over(client, make_workflow, olga, key, backend, running):

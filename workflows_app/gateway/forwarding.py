@@ -11,11 +11,7 @@ import aiohttp
 from django.conf import settings
 
 from workflows_app.gateway.routes import Routes
-from workflows_app.gateway.wire import passing_headers
-
-# A replica that was replaced a moment ago, or the only one that starts again: worth a short wait.
-GAP_SECONDS = 3.0
-LOOK_AGAIN = 0.1
+from workflows_app.gateway.wire import GAP_SECONDS, LOOK_AGAIN, passing_headers
 
 
 class NoReplica(Exception):

@@ -23,8 +23,15 @@ from django.utils import timezone
 
 from workflows_app.gateway.delivery import Deliveries
 from workflows_app.gateway.forwarding import Broken, NoReplica, Question, TooLarge, forward, make_session
-from workflows_app.gateway.routes import Routes
-from workflows_app.gateway.wire import NO_REPLICA, PASS_HEADER, gateway_pass, passing_headers
+from workflows_app.gateway.routes import Route, Routes
+from workflows_app.gateway.wire import (
+    GAP_SECONDS,
+    LOOK_AGAIN,
+    NO_REPLICA,
+    PASS_HEADER,
+    gateway_pass,
+    passing_headers,
+)
 from workflows_app.models import Gateway
 
 log = logging.getLogger(__name__)
@@ -37,8 +44,10 @@ LAST_SECONDS = 3.0  # for what is under way when the gateway is told to stop
 class GatewayServer:
     """One gateway process."""
 
-    def __init__(self, *, host: str, port: int, url: str, name: str) -> None:
+    def __init__(self, *, host: str, port: int, url: str, name: str, shared: bool = False) -> None:
+        """`shared`: others may listen at the same place; each connection is given to one of those alive."""
         self._host, self._port, self._url, self._name = host, port, url, name
+        self._shared = shared
         self._id = uuid.uuid4()
         self.routes = Routes()
         self._session: aiohttp.ClientSession | None = None
@@ -47,10 +56,12 @@ class GatewayServer:
         """Serve until `stop`. Raises OSError where the port is taken."""
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=LAST_SECONDS)
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self._port)
+        site = web.TCPSite(runner, self._host, self._port, reuse_port=self._shared or None)
         try:
-            await site.start()
+            # What comes with the first connection finds its way already.
+            await self._in_database(self.routes.load)
             self._session = make_session()
+            await site.start()
             deliveries = Deliveries(self._session, self.routes)
             await self._work(stop, deliveries)
             # Off the stream first: nobody sends here any more while the last requests end.
@@ -108,12 +119,20 @@ class GatewayServer:
     async def _run(self, request: web.Request) -> web.Response:
         if not hmac.compare_digest(request.headers.get(PASS_HEADER, ""), gateway_pass()):
             return _refusal(403, "Requests to workflows are taken by the web process.")
-        route = self.routes.by_workflow.get(request.match_info["workflow"])
+        route = await self._route(request.match_info["workflow"])
         if route is None or not route.entry:
             return _nobody()
         return await self._forward(
             request, route.workflow_id, route.entry, route.entry_path, route.request_seconds
         )
+
+    async def _route(self, workflow_id: str) -> Route | None:
+        """The web process says that it is usable: what is not known yet is known with the next look."""
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + GAP_SECONDS
+        while (route := self.routes.by_workflow.get(workflow_id)) is None and clock() < give_up:
+            await asyncio.sleep(LOOK_AGAIN)
+        return route
 
     async def _pass(self, request: web.Request) -> web.Response:
         route = self.routes.by_token.get(request.match_info["token"])

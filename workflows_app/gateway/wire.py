@@ -8,6 +8,9 @@ from django.utils.crypto import salted_hmac
 
 PASS_HEADER = "X-Muster-Pass"  # noqa: S105  (the header's name)
 NO_REPLICA = "X-Muster-No-Replica"  # the answer is the gateway's own: nobody could be reached
+# A gateway or replica that was replaced a moment ago, or the only one that starts again: worth a short wait.
+GAP_SECONDS = 3.0
+LOOK_AGAIN = 0.1
 SPARE_SECONDS = 10.0  # the web process waits so much longer than the gateway does
 
 # Headers that belong to one connection, and those of our own doors: a service never sees a caller's key.

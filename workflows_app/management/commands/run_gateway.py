@@ -16,11 +16,12 @@ from workflows_app.stream import draw_another_port, gateway_port
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10  # seconds that an earlier gateway may take to leave the port
+PATIENCE = 10  # seconds that another program may take to leave the port
 
 
 class Command(BaseCommand):
-    """One gateway process; there may be several, each with a --url of its own."""
+    """One gateway process. Several on one machine share the port that is theirs; where each listens at a
+    place of its own it needs a --url of its own too."""
 
     help = "Take requests to the services of published workflows, and deliver queued analyses."
 
@@ -42,14 +43,23 @@ class Command(BaseCommand):
             loop.add_signal_handler(number, stop.set)
         host, port = _address(listen)
         for turn in range(PATIENCE + 1):
-            own = url or f"http://{host}:{port}"
+            server = GatewayServer(
+                host=host,
+                port=port,
+                url=url or f"http://{host}:{port}",
+                name=socket.gethostname(),
+                shared=not listen,
+            )
             try:
-                await GatewayServer(host=host, port=port, url=own, name=socket.gethostname()).run(stop)
+                await server.run(stop)
             except OSError as error:
                 if listen and turn >= PATIENCE:
                     raise CommandError(f"Nobody can listen on {listen}: {error.strerror}.") from None
-                if not listen and turn >= PATIENCE - 1:
-                    port = draw_another_port()
+                if not listen:
+                    # Another gateway may have drawn one already.
+                    taken, port = port, gateway_port()
+                    if port == taken and turn >= PATIENCE - 1:
+                        port = draw_another_port()
                 log.warning("Port %s is taken; trying again.", port)
                 await asyncio.sleep(1)
             else:
