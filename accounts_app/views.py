@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from accounts_app.asking import Question
 from accounts_app.forms import KeyForm
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.services import issue_key, revoke_key
@@ -44,15 +45,16 @@ def keys(request: PageRequest) -> HttpResponse:
 def key_revoke(request: PageRequest, access_key: str) -> HttpResponse:
     """Confirm, then make one of one's keys useless."""
     key = get_object_or_404(request.user.keys, access_key=access_key)
-    if request.method != "POST":
-        context = {
-            "title": f"Revoke key {key.name or key.access_key}?",
-            "lines": ["Whatever uses it is refused from this moment on. It can't be brought back."],
-            "verb": "Revoke the key",
-            "back": "/keys/",
-            "danger": True,
-        }
-        return render(request, "_ask.html" if request.htmx else "ask.html", context)
+    question = Question(
+        title=f"Revoke key {key.name or key.access_key}?",
+        lines=["Whatever uses it is refused from this moment on. It can't be brought back."],
+        verb="Revoke the key",
+        back="/keys/",
+        danger=True,
+    )
+    answer = question.answer(request)
+    if answer is not None:
+        return answer
     revoke_key(key=key, actor=request.user)
     messages.success(request, f"Key {key.name or key.access_key} is revoked.")
     return redirect("/keys/")

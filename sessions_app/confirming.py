@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -13,15 +11,6 @@ from django.shortcuts import render
 from sessions_app.nodeset import fold
 
 TYPED_ABOVE = 100  # more nodes than these are confirmed by typing their count
-
-
-def digest_of(*parts: Any) -> str:
-    """A short fingerprint of what was shown; names count in any order."""
-    hashed = hashlib.sha256()
-    for part in parts:
-        texts = sorted(part) if isinstance(part, (list, set, tuple)) else [str(part)]
-        hashed.update("\0".join(texts).encode() + b"\1")
-    return hashed.hexdigest()[:32]
 
 
 @dataclass
@@ -38,6 +27,7 @@ class Confirmation:
     left_out: dict[str, list[str]] = field(default_factory=dict)
     hidden: dict[str, str] = field(default_factory=dict)
     danger: bool = False
+    takes_from: set[str] = field(default_factory=set)  # ids of sessions that lose nodes
     typed_count: int | None = None  # what is typed, where `count` moves by itself while somebody types
     refused: str = ""
     changed: bool = False
@@ -70,7 +60,9 @@ class Confirmation:
         """
         status = 200
         if request.method == "POST":
-            self.changed = request.POST.get("digest") != self.digest
+            # Fewer sessions lose nodes than were shown: some ended meanwhile. Another one is news.
+            shown = set(request.POST.get("takes_from", "").split(","))
+            self.changed = request.POST.get("digest") != self.digest or not self.takes_from <= shown
             typed = request.POST.get("count", "").translate(str.maketrans("", "", " .,_'"))
             self.typed_wrong = self.typed and typed != str(self.number)
             if not (self.refused or self.changed or self.typed_wrong):

@@ -125,6 +125,8 @@ class StartForm(forms.Form):
         required=False, label="Only stage", help_text="Keep for later what the nodes are to run; act on none."
     )
 
+    identity = forms.UUIDField(required=False, widget=forms.HiddenInput)  # of the session to be
+
     def __init__(self, *args: Any, templates: QuerySet[SessionTemplate], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["template"]

@@ -159,11 +159,13 @@ def start_session(
     limit: str = "",
     stage: bool = False,
     include_disabled: bool = False,
+    identity: uuid.UUID | None = None,
 ) -> BootSession:
     """Accept a session: it is pending until a worker gives it its nodes.
 
-    Raises Refused (bad operation, name or limit; no node would be acted on) and NameTaken; then nothing
-    was created. An empty target is never taken for "all".
+    `identity`: its id, where whoever asks must not start it twice. Raises Refused (bad operation, name or
+    limit; no node would be acted on) and NameTaken (its name or id); then nothing was created. An empty
+    target is never taken for "all".
     """
     if operation not in Operation.values:
         raise Refused(f"'{operation}' is not an operation: {', '.join(Operation.values)}.")
@@ -175,7 +177,7 @@ def start_session(
     )
     if not chosen.count:
         raise Refused(setup.NO_NODES)
-    identity = uuid.uuid4()
+    identity = identity or uuid.uuid4()
     name = name or str(identity)
     try:
         with recording():
@@ -260,11 +262,15 @@ def retry_failed(*, session: BootSession, actor: Any, nodes: list[str] | None = 
         )
         if nodes is not None:
             failed = failed.filter(node__name__in=nodes)
-        rows: list[Any] = list(failed.values("id", "phase_id", "phase__name", "node_id", "node__name"))
+        # Locked before they are read: whoever asks for the same at the same time finds none failed any more.
+        held = list(failed.select_for_update(of=("self",)).order_by("id").values_list("id", flat=True))
+        rows: list[Any] = list(
+            NodePhase.objects.filter(id__in=held).values(
+                "id", "phase_id", "phase__name", "node_id", "node__name"
+            )
+        )
         if not rows:
             raise Refused("No failed node of this session can be tried again.")
-        held = NodePhase.objects.filter(id__in=[row["id"] for row in rows]).select_for_update().order_by("id")
-        list(held.values_list("id", flat=True))
         counts = Counts()
         by_phase: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:

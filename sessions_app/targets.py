@@ -8,10 +8,11 @@ from typing import Any
 
 from accounts_app.models import Domain
 from sessions_app.limit import Term, apply_limit, lists_of, parse_limit
-from sessions_app.models import Node
+from sessions_app.models import Node, NodeGroup
 from sessions_app.models.nodes import natural
 
 NAMES_AT_ONCE = 5000
+FEW_TERMS = 3  # so many names of a limit are looked up one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,16 @@ class Inventory:
             found.update(Node.objects.filter(name__in=part).values_list("name", "id"))
         return found
 
+    def learn_nodes(self, names: Iterable[str]) -> None:
+        """Look up many names of nodes at once: a limit may name thousands. Names that a group or a role bears
+        too are left to `named`, for these come first."""
+        names = set(names)
+        roles = set(Node.objects.order_by().values_list("role", flat=True).distinct())
+        groups = set(NodeGroup.objects.values_list("name", flat=True))
+        plain = {name for name in names if name not in groups and name.partition("_")[0] not in roles}
+        found = self.nodes(name.lower() for name in plain)
+        self._known.update((name, {found[name.lower()]}) for name in plain if name.lower() in found)
+
     def named(self, name: str) -> set[int] | None:
         """Ids of the nodes that a limit's name means: a group, a role, or a node; None if nothing."""
         if name not in self._known:
@@ -92,6 +103,8 @@ def choose(
     """
     terms = parse_limit(limit)
     inventory = Inventory()
+    if len(terms) > FEW_TERMS:
+        inventory.learn_nodes(term.name for term in terms)
     chosen = Chosen()
     owner: dict[int, str] = {}
     for name, boot_set in boot_sets.items():

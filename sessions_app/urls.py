@@ -20,7 +20,6 @@ pages: list[URLPattern | URLResolver] = [
     path("sessions/<uuid:uuid>/nodes/<str:name>", sessions.session_node, name="session-node"),
     path("sessions/<uuid:uuid>/cancel", sessions.session_cancel, name="session-cancel"),
     path("sessions/<uuid:uuid>/retry", sessions.session_retry, name="session-retry"),
-    path("sessions/<uuid:uuid>/again", sessions.session_again, name="session-again"),
     path("nodes/", nodes.node_list, name="node-list"),
     path("nodes/import", imports.node_import, name="node-import"),
     path("nodes/export.csv", nodes.node_export, name="node-export"),

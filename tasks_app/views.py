@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts_app.asking import Question
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from events_app.models import InvalidTransition
@@ -123,13 +124,6 @@ def _lines(run: Run, after: int) -> dict[str, Any]:
 Act = Callable[[], Any]
 
 
-def _ask(
-    request: PageRequest, *, title: str, lines: list[str], verb: str, back: str, danger: bool = False
-) -> HttpResponse:
-    context = {"title": title, "lines": lines, "verb": verb, "back": back, "danger": danger}
-    return render(request, "_ask.html" if request.htmx else "ask.html", context)
-
-
 def _do(request: PageRequest, act: Act, done: str, back: str) -> HttpResponse:
     """Run a use case and answer with a toast; what can't be done changes nothing."""
     try:
@@ -149,16 +143,16 @@ def task_run(request: PageRequest, uuid: uuids.UUID, operation: str) -> HttpResp
     if operation not in selectors.OPERATION_WORDS:
         raise Http404
     back = f"/tasks/{task.uuid}/"
-    if request.method != "POST":
-        waits = not task.option("auto_apply", True)
-        lines = [f"It will {selectors.OPERATION_WORDS[operation]}, with module {task.option('module')}."]
-        if operation == Operation.APPLY:
-            lines.append(
-                "The plan waits for approval."
-                if waits
-                else "The plan is applied at once, without a question."
-            )
-        return _ask(request, title=f"Run {task.name} now?", lines=lines, verb="Run now", back=back)
+    lines = [f"It will {selectors.OPERATION_WORDS[operation]}, with module {task.option('module')}."]
+    if operation == Operation.APPLY:
+        at_once = task.option("auto_apply", True)
+        lines.append(
+            "The plan is applied at once, without a question." if at_once else "The plan waits for approval."
+        )
+    question = Question(f"Run {task.name} now?", lines, "Run now", back, about=(operation, task.revision))
+    answer = question.answer(request)
+    if answer is not None:
+        return answer
     try:
         run = services.request_run(task=task, actor=request.user, operation=operation)
     except InvalidTransition as error:
@@ -178,15 +172,15 @@ def task_enable(request: PageRequest, uuid: uuids.UUID, word: str) -> HttpRespon
     task = _task(request, uuid)
     enables = word == "enable"
     back = f"/tasks/{task.uuid}/"
-    if request.method != "POST":
-        lines = (
-            ["It is initialised and validated first; it runs when its condition says so."]
-            if enables
-            else ["It keeps everything that it made, and does not run any more until it is enabled."]
-        )
-        return _ask(
-            request, title=f"{word.capitalize()} {task.name}?", lines=lines, verb=word.capitalize(), back=back
-        )
+    says = (
+        "It is initialised and validated first; it runs when its condition says so."
+        if enables
+        else "It keeps everything that it made, and does not run any more until it is enabled."
+    )
+    question = Question(f"{word.capitalize()} {task.name}?", [says], word.capitalize(), back)
+    answer = question.answer(request)
+    if answer is not None:
+        return answer
     done = f"{task.name} is being enabled." if enables else f"{task.name} is disabled."
     return _do(
         request, lambda: services.update_enabled(task=task, enabled=enables, actor=request.user), done, back
@@ -209,16 +203,18 @@ def run_decide(request: PageRequest, uuid: uuids.UUID, number: int, decision: st
         raise Http404
     service, verb, done = DECISIONS[decision]
     back = f"/tasks/{run.task.uuid}/runs/{run.number}/"
-    if request.method != "POST":
-        removes = run.counts.get("remove", 0)
-        return _ask(
-            request,
-            title=f"{verb}: run {run.number} of {run.task.name}?",
-            lines=_consequences(run, decision),
-            verb=verb,
-            back=back,
-            danger=decision == "cancel" or (decision == "approve" and removes > 0),
-        )
+    question = Question(
+        title=f"{verb}: run {run.number} of {run.task.name}?",
+        lines=_consequences(run, decision),
+        verb=verb,
+        back=back,
+        danger=decision == "cancel" or (decision == "approve" and run.counts.get("remove", 0) > 0),
+        # A run goes on by itself, and cancelling it means it wherever it is.
+        moving=decision == "cancel",
+    )
+    answer = question.answer(request)
+    if answer is not None:
+        return answer
     return _do(request, lambda: service(run=run, actor=request.user), f"Run {run.number} {done}", back)
 
 

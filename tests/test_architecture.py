@@ -21,7 +21,7 @@ APPS = [name for name in FLOORS if name != "config"]
 # What a higher floor may use of a lower one.
 OPEN_ROOMS = {
     "services", "models", "permissions", "signals", "states", "secrets", "declared", "admin",
-    "authentication", "problems", "strict", "filters", "idempotency",
+    "authentication", "problems", "strict", "filters", "idempotency", "asking",
 }  # fmt: skip
 # Rooms of one app, upper rooms may use lower ones. What is not listed is a helper and may be used by all
 # rooms above the models.

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts_app.asking import Question
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from events_app.models import InvalidTransition
@@ -94,25 +95,20 @@ def _do(request: PageRequest, act: Callable[[], Any], done: str, back: str) -> H
     return redirect(back)
 
 
-def _ask(request: PageRequest, **context: Any) -> HttpResponse:
-    return render(request, "_ask.html" if request.htmx else "ask.html", context)
-
-
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
 def workflow_publish(request: PageRequest, workflow_id: str) -> HttpResponse:
     """Confirm, then publish the workflow as it is described now."""
     workflow = _workflow(request, workflow_id)
     back = f"/workflows/{workflow.pk}/"
-    if request.method == "POST":
-        done = f"{workflow.name} is being published."
-        return _do(
-            request, lambda: services.publish_workflow(workflow=workflow, actor=request.user), done, back
-        )
     total = sum(spec.get("replicas", 1) for spec in workflow.services)
     names = ", ".join(f"{spec['name']} × {spec.get('replicas', 1)}" for spec in workflow.services)
     lines = [f"{total} replicas on runtime {workflow.runtime}: {names}."]
-    return _ask(request, title=f"Publish {workflow.name}?", lines=lines, verb="Publish", back=back)
+    question = Question(f"Publish {workflow.name}?", lines, "Publish", back, about=(workflow.body(),))
+    done = f"{workflow.name} is being published."
+    return question.answer(request) or _do(
+        request, lambda: services.publish_workflow(workflow=workflow, actor=request.user), done, back
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -121,15 +117,12 @@ def workflow_unpublish(request: PageRequest, workflow_id: str) -> HttpResponse:
     """Confirm, then remove what runs of the workflow."""
     workflow = _workflow(request, workflow_id)
     back = f"/workflows/{workflow.pk}/"
-    if request.method == "POST":
-        done = f"{workflow.name} is being unpublished."
-        return _do(
-            request, lambda: services.unpublish_workflow(workflow=workflow, actor=request.user), done, back
-        )
     [row] = selectors.workflow_rows([workflow])
     lines = [f"{row.instances[0]} active replicas are stopped; requests are refused from then on."]
-    return _ask(
-        request, title=f"Unpublish {workflow.name}?", lines=lines, verb="Unpublish", back=back, danger=True
+    question = Question(f"Unpublish {workflow.name}?", lines, "Unpublish", back, danger=True, moving=True)
+    done = f"{workflow.name} is being unpublished."
+    return question.answer(request) or _do(
+        request, lambda: services.unpublish_workflow(workflow=workflow, actor=request.user), done, back
     )
 
 
@@ -164,19 +157,20 @@ def workflow_rollback(request: PageRequest, workflow_id: str) -> HttpResponse:
         return redirect(back)
     revision = form.cleaned_data["revision"]
     which = f"revision {revision}" if revision else "the revision before"
-    if request.method == "POST":
-        return _do(
-            request,
-            lambda: services.roll_back(workflow=workflow, actor=request.user, revision=revision),
-            f"{workflow.name} is being rolled back to {which}.",
-            back,
-        )
-    lines = ["It becomes the newest revision under a new number and is rolled out; replicas stay as scaled."]
-    return _ask(
-        request,
+    [row] = selectors.workflow_rows([workflow])
+    question = Question(
         title=f"Roll {workflow.name} back to {which}?",
-        lines=lines,
+        lines=[
+            "It becomes the newest revision under a new number and is rolled out; replicas stay as scaled."
+        ],
         verb="Roll back",
         back=back,
-        hidden={"revision": revision or ""},
+        hidden={"revision": str(revision or "")},
+        about=(row.deployment.revision_id if row.deployment else None,),
+    )
+    return question.answer(request) or _do(
+        request,
+        lambda: services.roll_back(workflow=workflow, actor=request.user, revision=revision),
+        f"{workflow.name} is being rolled back to {which}.",
+        back,
     )

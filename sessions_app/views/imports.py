@@ -10,9 +10,10 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from accounts_app.asking import digest_of
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
-from sessions_app.confirming import Confirmation, digest_of
+from sessions_app.confirming import Confirmation
 from sessions_app.importing import COLUMNS, ImportRefused, Plan, carry_out, plan_import
 from sessions_app.nodeset import fold
 

@@ -11,15 +11,15 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts_app.asking import digest_of
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from events_app.models import InvalidTransition, LifecycleEvent
 from sessions_app import selectors, services
-from sessions_app.confirming import Confirmation, digest_of
+from sessions_app.confirming import Confirmation
 from sessions_app.forms import SessionFilter
 from sessions_app.models import BootSession
 from sessions_app.states import CATEGORY_LOOKS, Category, Operation, SessionStatus
@@ -237,18 +237,6 @@ def session_retry(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
         nodes = "node is" if count == 1 else "nodes are"
         messages.success(request, f"{count:,} {nodes} tried again in {session.name}.")
     return redirect(confirmation.back)
-
-
-@require_safe
-@page_needs(Verb.OPERATE)
-def session_again(request: PageRequest, uuid: uuids.UUID) -> HttpResponse:
-    """To the start form, filled with this session's template, operation and limit."""
-    session = _session(request, uuid)
-    nodes = request.GET.get("nodes", "")
-    operation = request.GET.get("operation", session.operation)
-    values = {"template": session.template_name, "operation": operation}
-    values |= {"nodes": nodes} if nodes else {"limit": session.limit}
-    return redirect(f"/sessions/start?{urlencode(values)}")
 
 
 def started_message(session: BootSession, count: int) -> str:

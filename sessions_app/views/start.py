@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import uuid as uuids
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.core.exceptions import ValidationError
+from django.forms import UUIDField
+from django.http import Http404, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
 
+from accounts_app.asking import digest_of
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
-from sessions_app import services
-from sessions_app.confirming import Confirmation, digest_of
+from sessions_app import selectors, services
+from sessions_app.confirming import Confirmation
 from sessions_app.forms import StartForm
-from sessions_app.models import Node, SessionTemplate
+from sessions_app.models import BootSession, Node, SessionTemplate
 from sessions_app.nodeset import NodeSetError, fold
 from sessions_app.states import Operation
 from sessions_app.targets import Chosen
@@ -39,13 +44,14 @@ class Preview:
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_needs(Verb.OPERATE)
 def session_start(request: PageRequest) -> HttpResponse:
-    """GET fills the form from the URL; POST shows the preview. POST with `confirm` starts exactly what was
-    shown, or answers 409 where the nodes are others by now."""
+    """GET fills the form from the URL, or like a session (`again=UUID`, `error=` for some of it); POST
+    shows the preview. POST with `confirm` starts exactly what was shown, once, or answers 409 where the nodes
+    are others by now."""
     templates = SessionTemplate.objects.visible_to(request.user)
     picked = request.POST.get("pick", "") or request.GET.get("pick", "")
     context: dict[str, Any] = {"pick": picked, "pick_words": pick_words(picked) if picked else ""}
     if request.method != "POST":
-        initial = {name: value for name, value in request.GET.items() if name != "pick"}
+        initial = {**_like(request), **{name: value for name, value in request.GET.items() if name != "pick"}}
         context["form"] = StartForm(initial=initial, templates=templates)
         context["no_templates"] = not templates.exists()
         return render(request, "sessions_app/session_start.html", context)
@@ -53,12 +59,50 @@ def session_start(request: PageRequest) -> HttpResponse:
     context["form"] = form
     if not form.is_valid() or "edit" in request.POST:
         return render(request, "sessions_app/session_start.html", context, status=400 if form.errors else 200)
+    started = _started(request, form)
+    if started is not None:
+        return started
     try:
         preview = _preview(request, form.cleaned_data, picked)
     except (services.Refused, NodeSetError) as error:
         form.add_error(None, str(error))
         return render(request, "sessions_app/session_start.html", context, status=400)
     return _confirm(request, form, preview, context)
+
+
+def _started(request: PageRequest, form: StartForm) -> HttpResponse | None:
+    """To the session that this confirmation has started already: by a double click, or by the button "back".
+    What is confirmed carries the id of its session to be."""
+    identity = form.cleaned_data["identity"]
+    if identity is None or "confirm" not in request.POST:
+        return None
+    session = BootSession.objects.visible_to(request.user).filter(uuid=identity).first()
+    if session is None:
+        return None
+    messages.info(request, f"{session.name} was started already; nothing was started twice.")
+    return redirect(f"/sessions/{session.uuid}/")
+
+
+def _like(request: PageRequest) -> dict[str, str]:
+    """The form's values for starting a session again. Its nodes go into the form, not into the URL: names
+    of thousands of nodes are longer than a URL may be."""
+    if "again" not in request.GET:
+        return {}
+    try:
+        identity = UUIDField().clean(request.GET["again"])
+    except ValidationError:
+        raise Http404 from None
+    session = get_object_or_404(BootSession.objects.visible_to(request.user), uuid=identity)
+    if "error" in request.GET:
+        faults = selectors.faults_of(session)
+        names = {name for fault in faults if fault.message == request.GET["error"] for name in fault.names}
+    else:
+        names = set(session.components.split(",")) - {""}
+    return {
+        "template": session.template_name,
+        "operation": session.operation,
+        "nodes": fold(names, most=len(names)),
+    }
 
 
 def _preview(request: PageRequest, asked: dict[str, Any], picked: str) -> Preview:
@@ -91,7 +135,9 @@ def _preview(request: PageRequest, asked: dict[str, Any], picked: str) -> Previe
     takes = (
         [] if asked["stage"] else _takes_from([node.id for ns in chosen.boot_sets.values() for node in ns])
     )
-    return Preview(chosen, names, limit, boot_sets, takes, unknown)
+    # The session is given these names, not what they were found by: a worker resolves it later, and a node
+    # that joins a group until then was not shown.
+    return Preview(chosen, names, ",".join(names), boot_sets, takes, unknown)
 
 
 def _takes_from(ids: list[int]) -> list[tuple[str, str, int, str]]:
@@ -108,6 +154,7 @@ def _confirm(
     request: PageRequest, form: StartForm, preview: Preview, context: dict[str, Any]
 ) -> HttpResponse:
     asked = form.cleaned_data
+    identity = asked["identity"] or uuids.uuid4()
     template: SessionTemplate = asked["template"]
     count = len(preview.names)
     operation = Operation(asked["operation"]).label
@@ -119,7 +166,14 @@ def _confirm(
         names=preview.names,
         left_out=preview.chosen.left_out,
         back="/sessions/start",
-        digest=digest_of(template.pk, template.updated_at, asked["operation"], asked["stage"], preview.names),
+        digest=digest_of(
+            *(template.pk, template.updated_at, asked["operation"], asked["stage"]),
+            *chain.from_iterable(
+                (name, [node.name for node in nodes]) for name, nodes in preview.chosen.boot_sets.items()
+            ),
+        ),
+        takes_from={uuid for _, uuid, _, _ in preview.takes_from},
+        hidden={"identity": str(identity)},
         danger=asked["operation"] != Operation.BOOT and not asked["stage"],
     )
     context |= {"confirmation": confirmation, "preview": preview, "asked": asked, "template": template}
@@ -134,12 +188,14 @@ def _confirm(
             operation=asked["operation"],
             actor=request.user,
             name=asked["name"],
+            identity=identity,
             limit=preview.limit,
             stage=asked["stage"],
             include_disabled=asked["include_disabled"],
         )
     except services.Refused as error:
         form.add_error(None, str(error))
-        return render(request, "sessions_app/session_start.html", context, status=409)
+        page = render(request, "sessions_app/session_start.html", context, status=409)
+        return _started(request, form) or page
     messages.success(request, started_message(session, count))
     return redirect(f"/sessions/{session.uuid}/")

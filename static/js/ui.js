@@ -13,7 +13,11 @@ export function startDialogs() {
     await openDialog(link.href, link);
   });
   document.addEventListener("click", (event) => {
-    if (event.target.closest("[data-close]")) dialog()?.close();
+    const close = event.target.closest("[data-close]");
+    if (close && dialog()?.open) {
+      event.preventDefault();
+      dialog().close();
+    }
     if (event.target === dialog()) dialog().close();
   });
 }

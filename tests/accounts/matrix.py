@@ -208,7 +208,6 @@ NODES = [
     page("/sessions/<uuid>/nodes/<node>", GET=way(READ, also={404})),
     page("/sessions/<uuid>/cancel", GET=OPERATE, POST=way(OPERATE, {}, {409})),
     page("/sessions/<uuid>/retry", GET=way(OPERATE, also={409}), POST=way(OPERATE, {}, {409})),
-    page("/sessions/<uuid>/again", GET=OPERATE),
     page("/nodes/", GET=READ),
     page("/nodes/import", GET=SUPER, POST=way(SUPER, {}, {400})),
     page("/nodes/export.csv", GET=READ),
@@ -242,12 +241,12 @@ TASKS = [
     api("/api/v1/task-runs/<run>/log/", GET=READ),
     page("/tasks/", GET=READ),
     page("/tasks/<task_uuid>/", GET=READ),
-    page("/tasks/<task_uuid>/run/apply", GET=OPERATE, POST=OPERATE),
-    page("/tasks/<task_uuid>/enable", GET=OPERATE, POST=OPERATE),
-    page("/tasks/<task_uuid>/disable", GET=OPERATE, POST=OPERATE),
+    page("/tasks/<task_uuid>/run/apply", GET=OPERATE, POST=way(OPERATE, {}, {409})),
+    page("/tasks/<task_uuid>/enable", GET=OPERATE, POST=way(OPERATE, {}, {409})),
+    page("/tasks/<task_uuid>/disable", GET=OPERATE, POST=way(OPERATE, {}, {409})),
     page("/tasks/<task_uuid>/runs/1/", GET=READ),
     page("/tasks/<task_uuid>/runs/1/log", GET=READ),
-    page("/tasks/<task_uuid>/runs/1/discard", GET=OPERATE, POST=OPERATE),
+    page("/tasks/<task_uuid>/runs/1/discard", GET=OPERATE, POST=way(OPERATE, {}, {409})),
 ]
 FLOWS = [
     # The documented door says 403 for a workflow that is not the key's, 404 for one that never was.
@@ -278,9 +277,9 @@ FLOWS = [
     page("/workflows/", GET=READ),
     page("/workflows/<workflow>/", GET=READ),
     page("/workflows/<workflow>/publish", GET=OPERATE, POST=way(OPERATE, {}, {409})),
-    page("/workflows/<workflow>/unpublish", GET=OPERATE, POST=OPERATE),
+    page("/workflows/<workflow>/unpublish", GET=OPERATE, POST=way(OPERATE, {}, {409})),
     page("/workflows/<workflow>/scale", POST=way(OPERATE, {}, {400})),
-    page("/workflows/<workflow>/rollback", GET=OPERATE, POST=way(OPERATE, {"revision": "1"}, {400})),
+    page("/workflows/<workflow>/rollback", GET=OPERATE, POST=way(OPERATE, {"revision": "1"}, {409})),
     page("/workflows/<workflow>/logs/entry/entry-0", GET=way(READ, also={404, 503})),
 ]
 TABLE: list[Path] = [*OURS, *BOOTS, *NODES, *TASKS, *FLOWS]

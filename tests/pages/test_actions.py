@@ -35,7 +35,8 @@ def test_the_preview_names_what_is_hit_left_out_and_taken_over(olga, session):
 
 def test_a_confirmed_preview_starts_exactly_that(olga, session):
     shown = preview(olga, nodes="x1000c0s[0-1]b1n0").content.decode()
-    response = preview(olga, nodes="x1000c0s[0-1]b1n0", digest=hidden(shown, "digest"), confirm="yes")
+    sent = {name: hidden(shown, name) for name in ("digest", "takes_from", "identity")}
+    response = preview(olga, nodes="x1000c0s[0-1]b1n0", **sent, confirm="yes")
     started = BootSession.objects.latest("id")
     assert response["Location"] == f"/sessions/{started.uuid}/"
     assert sorted(started.limit.split(",")) == ["x1000c0s0b1n0", "x1000c0s1b1n0"]
@@ -137,17 +138,20 @@ def test_in_the_dialog_only_the_question_is_drawn(olga, session):
 def test_a_waiting_plan_is_approved_or_discarded(olga, session):
     run = Run.objects.get(status="unconfirmed")
     path = f"/tasks/{run.task.uuid}/runs/{run.number}/"
-    assert "removes 1 resources" in olga.get(f"{path}approve").content.decode()
-    olga.post(f"{path}approve")
+    asked = olga.get(f"{path}approve").content.decode()
+    assert "removes 1 resources" in asked
+    discard = olga.get(f"{path}discard").content.decode()
+    olga.post(f"{path}approve", {"digest": hidden(asked, "digest")})
     run.refresh_from_db()
     assert (run.status, run.approved_by) == ("confirmed", "olga")
-    said = olga.post(f"{path}discard", follow=True).content.decode()
+    said = olga.post(f"{path}discard", {"digest": hidden(discard, "digest")}, follow=True).content.decode()
     assert "Nothing was done" in said
 
 
 def test_a_run_is_asked_for(olga, session):
     task = Task.objects.get(name="load-balancer")
-    olga.post(f"/tasks/{task.uuid}/run/inspect")
+    path = f"/tasks/{task.uuid}/run/inspect"
+    olga.post(path, {"digest": hidden(olga.get(path).content.decode(), "digest")})
     assert task.runs.filter(operation="inspect", status="queued").count() == 1
 
 
