@@ -57,7 +57,7 @@ def page_needs(verb: str) -> Callable[[Callable[..., HttpResponse]], Callable[..
         @login_required
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if not may(request.user, verb):
-                raise PermissionDenied(f"Your role does not allow to {Verb(verb).label}.")
+                raise PermissionDenied(f"Your role does not allow you to {Verb(verb).label} here.")
             return view(request, *args, **kwargs)
 
         return guarded

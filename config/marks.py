@@ -20,10 +20,12 @@ BAR = 1000  # units of a bar's whole width
 
 @register.simple_tag
 def when(at: datetime | None, shape: str = "full", otherwise: str = "–") -> SafeString:
-    """A `<time>` in UTC, which times.js rewrites. Shapes: full, clock, ago."""
+    """A `<time>` in UTC, which times.js rewrites. Shapes: full, clock (with the day where it was another
+    one), ago."""
     if at is None:
         return format_html('<span class="muted none">{}</span>', otherwise)
-    text = {"clock": f"{at:%H:%M:%S}", "ago": ago(at)}.get(shape, f"{at:%Y-%m-%d %H:%M:%S}")
+    clock = f"{at:%H:%M:%S}" if at.date() == now().date() else f"{at:%m-%d %H:%M}"
+    text = {"clock": clock, "ago": ago(at)}.get(shape, f"{at:%Y-%m-%d %H:%M:%S}")
     return format_html(
         '<time datetime="{}" data-shape="{}" title="{} UTC">{}</time>',
         at.strftime("%Y-%m-%dT%H:%M:%SZ"),

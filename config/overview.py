@@ -46,6 +46,10 @@ def _missing_parts() -> list[Attention]:
     return [Attention(("✕", "red"), what, names, "/readyz", "Status")]
 
 
+def _parts(counts: dict[str, int], **tones: str) -> list[tuple[int, str]]:
+    return [(counts[name], tone) for name, tone in tones.items()]
+
+
 @page_needs(Verb.READ)
 def overview(request: PageRequest) -> HttpResponse:
     """`/` for people."""
@@ -53,13 +57,18 @@ def overview(request: PageRequest) -> HttpResponse:
     recent = sessions.sessions_with_counts(user).order_by("-created_at")[:6]
     context = {
         "attention": attention(user),
-        "session_counts": sessions.counts_by_status(user),
-        "node_counts": sessions.node_counts(user),
+        "session_counts": (of_sessions := sessions.counts_by_status(user)),
+        "node_counts": (of_nodes := sessions.node_counts(user)),
         "task_counts": tasks.counts(user),
         "runs_by_hour": tasks.runs_by_hour(user),
-        "workflow_counts": workflows.counts(user),
+        "workflow_counts": (of_workflows := workflows.counts(user)),
+        "bars": {
+            "sessions": _parts(of_sessions, succeeded="green", failed="red", running="blue", pending="slate"),
+            "nodes": _parts(of_nodes, idle="green", failed="red", busy="blue", off="slate"),
+            "workflows": _parts(of_workflows, GREEN="green", ill="red", unpublished="slate"),
+        },
         "recent_events": activity.recent(user, most=14),
-        "recent_sessions": [sessions.session_row(session) for session in recent],
+        "recent_sessions": sessions.session_rows(recent),
     }
     template = "_overview.html" if request.htmx else "overview.html"
     return render(request, template, context)

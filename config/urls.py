@@ -44,4 +44,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *workflows.pages,
 ]
 
+admin.site.site_header = admin.site.site_title = "Muster"
+admin.site.index_title = "Everything Muster keeps"
+admin.site.site_url = None  # its header names the dashboard's pages instead
+
 handler404 = "config.pages.not_found"

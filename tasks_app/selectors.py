@@ -231,7 +231,7 @@ class Attention:
     what: str
     names: str
     url: str
-    verb: str = "Look"
+    verb: str = "Open"
     mono: bool = False  # `names` are names of nodes
 
 

@@ -130,7 +130,7 @@ class Attention:
     what: str
     names: str
     url: str
-    verb: str = "Look"
+    verb: str = "Open"
     mono: bool = False  # `names` are names of nodes
 
 

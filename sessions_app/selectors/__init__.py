@@ -8,7 +8,7 @@ from sessions_app.selectors.attention import (
     node_counts,
     sessions_needing_attention,
 )
-from sessions_app.selectors.lists import SessionRow, session_row, sessions_with_counts
+from sessions_app.selectors.lists import BAR_ORDER, SessionRow, session_rows, sessions_with_counts
 from sessions_app.selectors.map import cabinets_of, map_document
 from sessions_app.selectors.nodes import (
     PhaseStep,
@@ -22,7 +22,7 @@ from sessions_app.selectors.nodes import (
     timeline,
 )
 from sessions_app.selectors.search import find_nodes, find_sessions
-from sessions_app.selectors.session import BAR_ORDER, faults_of, picture, still_since
+from sessions_app.selectors.session import faults_of, picture, still_since
 
 __all__ = [
     "BAR_ORDER",
@@ -46,7 +46,7 @@ __all__ = [
     "phase_step",
     "picture",
     "retryable",
-    "session_row",
+    "session_rows",
     "sessions_needing_attention",
     "sessions_with_counts",
     "still_since",

@@ -28,7 +28,7 @@ class Attention:
     what: str
     names: str
     url: str
-    verb: str = "Look"
+    verb: str = "Open"
     mono: bool = False  # `names` are names of nodes
 
 
@@ -96,6 +96,8 @@ def node_counts(user: Any) -> dict[str, int]:
     """All nodes, and how they are."""
     found: dict[str, int] = Node.objects.visible_to(user).aggregate(
         total=Count("id"),
+        # Before the alias `failed`, which would hide the column.
+        idle=Count("id", filter=Q(enabled=False, failed=False) & ~Q(power_state="off")),
         booted=Count("id", filter=Q(actual__isnull=False, failed=False) & ~Q(power_state="off")),
         failed=Count("id", filter=Q(failed=True)),
         busy=Count("id", filter=Q(enabled=True, session__isnull=False)),

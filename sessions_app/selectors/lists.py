@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,16 @@ from django.utils import timezone
 
 from sessions_app.looks import Look, session_look
 from sessions_app.models import BootSession, Phase
-from sessions_app.states import SessionResult
+from sessions_app.states import CATEGORY_LOOKS, Category, SessionResult, SessionStatus
+
+# Of all bars.
+BAR_ORDER = (
+    Category.SUCCEEDED,
+    Category.FAILED,
+    Category.IN_PROGRESS,
+    Category.EXCLUDED,
+    Category.NOT_STARTED,
+)
 
 
 def sessions_with_counts(user: Any) -> QuerySet[BootSession]:
@@ -58,11 +68,28 @@ class SessionRow:
         return (self.session.stopped_at or timezone.now()) - self.session.created_at
 
 
-def session_row(session: BootSession) -> SessionRow:
-    """From a session with `failed_nodes`."""
+def session_row(session: BootSession, moving: dict[Category, int] | None = None) -> SessionRow:
+    """From a session with `failed_nodes`; `moving`: the counts of its phases by category, while it runs."""
     look, word = session_look(session)
     failed = getattr(session, "failed_nodes", 0)
-    over = session.total_nodes - session.open_nodes - failed
-    tone = "green" if session.result in {"", SessionResult.SUCCEEDED, SessionResult.FAILED} else "grey"
-    parts = [(over, tone), (failed, "red"), (session.open_nodes, "slate")]
+    if moving:
+        parts = [(moving[category], CATEGORY_LOOKS[category][1]) for category in BAR_ORDER]
+    else:
+        over = session.total_nodes - session.open_nodes - failed
+        tone = "green" if session.result in {"", SessionResult.SUCCEEDED, SessionResult.FAILED} else "grey"
+        parts = [(over, tone), (failed, "red"), (session.open_nodes, "slate")]
     return SessionRow(session, look, word, parts)
+
+
+def session_rows(sessions: Iterable[BootSession]) -> list[SessionRow]:
+    """Of a list. A running session's bar is that of all its phases together: long before the first node is
+    over, it tells how far they are. One query."""
+    sessions = list(sessions)
+    running = [session.pk for session in sessions if session.status == SessionStatus.RUNNING]
+    phases = Phase.objects.filter(boot_set__session__in=running).order_by()
+    sums = [Sum(category) for category in BAR_ORDER]
+    moving = {
+        row[0]: dict(zip(BAR_ORDER, row[1:], strict=True))
+        for row in phases.values_list("boot_set__session").annotate(*sums)
+    }
+    return [session_row(session, moving.get(session.pk)) for session in sessions]

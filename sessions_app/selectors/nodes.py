@@ -18,6 +18,14 @@ from sessions_app.nodeset import fold
 from sessions_app.states import CATEGORY_LOOKS, OPEN, Category, SessionStatus, Step
 
 WIDTH = 1000  # units of a timeline
+HAPPENED = {
+    "session_enqueued": "session requested",
+    "session_preparing": "session has its nodes",
+    "session_pulling": "boot artifacts are checked",
+    "session_creating": "first nodes are switched",
+    "session_started": "booted what could be booted",
+    "session_terminated": "session ended",
+}
 
 
 @dataclass
@@ -184,7 +192,7 @@ def _lines(event: LifecycleEvent) -> list[str]:
     data = event.data if isinstance(event.data, dict) else {}
     if event.name != "node_phases":
         reason = data.get("reason") or ""
-        words = event.name.replace("_", " ")
+        words = HAPPENED.get(event.name) or event.name.replace("_", " ")
         return [f"{words}{f' ({reason})' if reason else ''}"]
     lines = []
     for where, categories in (data.get("changes") or {}).items():

@@ -10,7 +10,7 @@ from django.db.models import Q
 from sessions_app.models import Node
 from sessions_app.models.nodes import natural
 from sessions_app.nodeset import NodeSetError, expand, fold
-from sessions_app.selectors.lists import SessionRow, session_row, sessions_with_counts
+from sessions_app.selectors.lists import SessionRow, session_rows, sessions_with_counts
 
 MOST_SESSIONS = 20
 
@@ -51,4 +51,4 @@ def find_sessions(user: Any, text: str) -> list[SessionRow]:
     """The newest whose name or template holds the text, or whose id begins with it."""
     wanted = Q(name__icontains=text) | Q(template_name__icontains=text) | Q(uuid__istartswith=text)
     found = sessions_with_counts(user).filter(wanted).order_by("-created_at")[:MOST_SESSIONS]
-    return [session_row(session) for session in found]
+    return session_rows(found)

@@ -13,14 +13,13 @@ from events_app.models import LifecycleEvent
 from sessions_app.looks import Look
 from sessions_app.models import BootSession, NodePhase, Phase
 from sessions_app.nodeset import fold
-from sessions_app.selectors.lists import SessionRow, session_row
+from sessions_app.selectors.lists import BAR_ORDER, SessionRow, session_row
 from sessions_app.states import CATEGORY_LOOKS, Category, PhaseName, SessionStatus, Step
 
 RATE_OVER = timedelta(seconds=60)
 LEAST_RATE = 0.1  # nodes a second; below it a guess would only alarm
 LONGEST_GUESS = 6 * 3600  # seconds
 STILL_FOR = timedelta(minutes=10)  # a running session without any change for so long wants a look
-BAR_ORDER = (Category.SUCCEEDED, Category.FAILED, Category.IN_PROGRESS, Category.EXCLUDED)
 NAMES_SHOWN = 6  # patterns in a line of the attention list
 
 # Step in words, for "Waiting for 3 nodes to …".
@@ -147,7 +146,7 @@ def _rates(session: BootSession, now: datetime) -> dict[int, float]:
 def _bar(phase: Phase, rate: float, now: datetime) -> PhaseBar:
     counts = [
         (Category(category).label, CATEGORY_LOOKS[category], getattr(phase, category))
-        for category in (*BAR_ORDER, Category.NOT_STARTED)
+        for category in BAR_ORDER
     ]
     left = phase.not_started + phase.in_progress
     ends = None

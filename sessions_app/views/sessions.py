@@ -42,7 +42,7 @@ def session_list(request: PageRequest) -> HttpResponse:
         "filtered": any(request.GET.get(name) for name in chosen.filters if name != "order"),
         "order": request.GET.get("order", ""),
         "page": page,
-        "rows": [selectors.session_row(session) for session in page],
+        "rows": selectors.session_rows(page),
         "wrong": [] if chosen.is_valid() else list(chosen.form.errors.values()),
     }
     template = "sessions_app/_session_table.html" if request.htmx else "sessions_app/session_list.html"
@@ -106,8 +106,7 @@ def session_tab(request: PageRequest, uuid: uuids.UUID, tab: str) -> HttpRespons
 def _looks() -> dict[str, tuple[str, str, str]]:
     """Glyph, tone and word by category, for the map's script and its legend."""
     return {
-        category: (*CATEGORY_LOOKS[category], Category(category).label)
-        for category in (*selectors.BAR_ORDER, Category.NOT_STARTED)
+        category: (*CATEGORY_LOOKS[category], Category(category).label) for category in selectors.BAR_ORDER
     }
 
 

@@ -195,7 +195,7 @@ def _confirm(
         )
     except services.Refused as error:
         form.add_error(None, str(error))
-        page = render(request, "sessions_app/session_start.html", context, status=409)
-        return _started(request, form) or page
+        refusal = render(request, "sessions_app/session_start.html", context, status=409)
+        return _started(request, form) or refusal
     messages.success(request, started_message(session, count))
     return redirect(f"/sessions/{session.uuid}/")

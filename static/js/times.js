@@ -6,16 +6,20 @@ let mode = asked === "local" || asked === "utc" ? asked : document.documentEleme
 
 const pad = (number) => String(number).padStart(2, "0");
 
+function dayOf(at) {
+  if (mode === "utc") return at.toISOString().slice(0, 10);
+  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+}
+
 function write(part) {
   const at = new Date(part.dateTime);
   if (Number.isNaN(at.getTime())) return;
   const utc = mode === "utc";
-  const day = utc
-    ? at.toISOString().slice(0, 10)
-    : `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+  const day = dayOf(at);
   const clock = utc ? at.toISOString().slice(11, 19) : `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
   const shape = part.dataset.shape;
-  const text = shape === "ago" ? ago(at) : shape === "clock" ? clock : `${day} ${clock}`;
+  const short = day === dayOf(new Date()) ? clock : `${day.slice(5)} ${clock.slice(0, 5)}`;
+  const text = shape === "ago" ? ago(at) : shape === "clock" ? short : `${day} ${clock}`;
   if (part.textContent !== text) part.textContent = text;
   part.title = `${day} ${clock} ${utc ? "UTC" : "local"} (${at.toISOString()})`;
 }
