@@ -41,7 +41,9 @@ REASONS = {
     429: "Too Many Requests",
     503: "Service Unavailable",
 }
+NOT_ALLOWED = "The method is not allowed for the requested URL."
 TENANT_HEADER = "HTTP_CRAY_TENANT_NAME"
+JSON_TYPE = re.compile(r"application/(?:.+\+)?json")
 # What a JSON text must not hold because no database stores it: NUL, and halves of surrogate pairs.
 SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
@@ -106,6 +108,8 @@ class BosView(APIView):
 
     def problem(self, status: int, title: str, detail: str, errors: Any = None) -> HttpResponse:
         """Errors that the framework raises, under the original's titles."""
+        if status == 405:
+            detail = NOT_ALLOWED
         return problem(status, TITLES.get(status) or REASONS.get(status, title), detail)
 
     def handle_exception(self, exc: Exception) -> Response:
@@ -128,6 +132,10 @@ class BosView(APIView):
         """Who asks; permission was checked, so he is somebody."""
         return self.request.user
 
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Which methods there are is in `Allow`, and nothing else is answered."""
+        return HttpResponse()
+
     # -- what comes in ----------------------------------------------------------------------------
 
     def body(self, schema: Draft4Validator | None = None) -> Any:
@@ -136,9 +144,10 @@ class BosView(APIView):
             raw = self.request.body
         except RequestDataTooBig:
             raise Problem(413, "The request body is too large") from None
-        kind = (self.request.content_type or "").partition(";")[0].strip().lower()
-        if raw and kind != "application/json":
-            raise Problem(415, f"Invalid Content-type ({kind}), expected JSON data")
+        said = self.request.content_type or ""
+        kind = said.partition(";")[0].strip().lower()
+        if raw and not JSON_TYPE.fullmatch(kind):
+            raise Problem(415, f"Invalid Content-type ({said}), expected JSON data")
         document = read_json(raw)
         if schema is not None:
             check(document, schema)
@@ -175,9 +184,10 @@ def storable(text: str) -> bool:
 
 
 def read_json(raw: bytes) -> Any:
-    """The document; Problem 400 for what is no JSON, or holds text that can't be stored."""
+    """The document, None where there is no body; Problem 400 for what is no JSON, null among it as with the
+    original, or holds text that can't be stored."""
     if not raw:
-        raise Problem(400, "Request body must not be empty")
+        return None
     try:
         document = json.loads(raw, parse_constant=_refuse_constant)
         if SUSPICIOUS.search(raw):
@@ -185,6 +195,8 @@ def read_json(raw: bytes) -> Any:
             text.encode()
             if "\\u0000" in text:
                 raise ValueError("NUL")
+        if document is None:
+            raise ValueError("null")
     except (ValueError, RecursionError):
         raise Problem(400, "Request body is not valid JSON") from None
     return document
@@ -222,4 +234,7 @@ class NotFoundView(BosView):
         raise Problem(404, UNKNOWN_URL, title="Not Found")
 
 
-UNKNOWN_URL = "The requested URL was not found on the server."
+UNKNOWN_URL = (
+    "The requested URL was not found on the server."
+    " If you entered the URL manually please check your spelling and try again."
+)

@@ -14,8 +14,9 @@ from accounts_app.idempotency import idempotent
 from accounts_app.models import ApiKey, Domain
 from sessions_app import bos_v2_schemas as schemas
 from sessions_app import services, services_bos
-from sessions_app.bos import BosView, Problem, answer, check, not_found, nothing, well_named
+from sessions_app.bos import BosView, Problem, answer, check, not_found, nothing
 from sessions_app.bos_v2_documents import session_document, template_document
+from sessions_app.bos_v2_parameters import NAME, SESSIONS_QUERY, V2View
 from sessions_app.bos_v2_status import status_of
 from sessions_app.models import BootSession, SessionTemplate
 from sessions_app.models.options import age
@@ -25,7 +26,7 @@ VERSION = ("2", "50", "0")  # the release of BOS whose API this is
 TEMPLATE, SESSION = "Session template", "Session"
 
 
-class TenantView(BosView):
+class TenantView(V2View):
     """Records of a tenant: lists show all that the user may see, single ones are the named tenant's."""
 
     def listed(self, rows: Any) -> Any:
@@ -37,16 +38,11 @@ class TenantView(BosView):
     def single(self, rows: Any, kind: str, name: str) -> Any:
         """The named row of the tenant. Raises Problem 404."""
         domain = self.tenant()
-        if well_named(name):
-            found = (
-                rows.visible_to(self.request.user)
-                .select_related("domain")
-                .filter(name=name, domain=domain)
-                .first()
-            )
-            if found is not None:
-                return found
-        raise not_found(kind, name, domain)
+        found = rows.visible_to(self.request.user).select_related("domain").filter(name=name, domain=domain)
+        row = found.first()
+        if row is None:
+            raise not_found(kind, name, domain)
+        return row
 
 
 # -- session templates ----------------------------------------------------------------------------
@@ -64,14 +60,14 @@ class TemplatesView(TenantView):
 class TemplateView(TenantView):
     """GET, PUT, PATCH, DELETE /v2/sessiontemplates/{id}"""
 
+    in_path: ClassVar[dict[str, Any]] = {"name": NAME}
+
     def get(self, request: Request, name: str) -> HttpResponse:
         """One template."""
         return answer(template_document(self.single(SessionTemplate.objects.all(), TEMPLATE, name)))
 
     def put(self, request: Request, name: str) -> HttpResponse:
         """Create or replace. What GET answers may be sent back as it is."""
-        if not well_named(name):
-            raise Problem(400, f"'{name}' is not the name of a session template")
         body = self.body()
         domain = self.tenant(must_exist=True)
         body = self._without_read_only(body, name, domain)
@@ -81,9 +77,9 @@ class TemplateView(TenantView):
 
     def patch(self, request: Request, name: str) -> HttpResponse:
         """Merge; a boot set that exists keeps the fields that are not named."""
-        template = self.single(SessionTemplate.objects.all(), TEMPLATE, name)
-        body = self._without_read_only(self.body(), name, template.domain)
+        body = self._without_read_only(self.body(), name, self.tenant())
         check(body, schemas.TEMPLATE_PATCH)
+        template = self.single(SessionTemplate.objects.all(), TEMPLATE, name)
         template = services_bos.patch_template(template=template, patch=body, actor=request.user)
         return answer(template_document(template))
 
@@ -107,6 +103,8 @@ class TemplateView(TenantView):
 
 class TemplateValidView(TenantView):
     """GET /v2/sessiontemplatesvalid/{id}"""
+
+    in_path: ClassVar[dict[str, Any]] = {"name": NAME}
 
     def get(self, request: Request, name: str) -> HttpResponse:
         """One sentence: Valid, or what is wrong, or what may be; 200 in any case."""
@@ -199,6 +197,7 @@ class SessionsView(TenantView):
 
     def _filtered(self) -> QuerySet[BootSession]:
         query = self.request.GET
+        self.check_query(SESSIONS_QUERY)
         rows = self.listed(BootSession.objects.order_by("created_at", "id"))
         now = timezone.now()
         try:
@@ -209,8 +208,6 @@ class SessionsView(TenantView):
         except (ValueError, OverflowError) as error:
             raise Problem(400, str(error)) from None
         if query.get("status"):
-            if query["status"] not in SessionStatus.values:
-                raise Problem(400, f"'{query['status']}' is not one of {SessionStatus.values}")
             rows = rows.filter(status=query["status"])
         return rows
 
@@ -218,14 +215,16 @@ class SessionsView(TenantView):
 class SessionView(TenantView):
     """GET, PATCH, DELETE /v2/sessions/{id}"""
 
+    in_path: ClassVar[dict[str, Any]] = {"name": NAME}
+
     def get(self, request: Request, name: str) -> HttpResponse:
         """One session's record."""
         return answer(session_document(self.single(BootSession.objects.all(), SESSION, name)))
 
     def patch(self, request: Request, name: str) -> HttpResponse:
         """BOS's internal write."""
-        session = self.single(BootSession.objects.all(), SESSION, name)
         body = self.body(schemas.SESSION_PATCH)
+        session = self.single(BootSession.objects.all(), SESSION, name)
         session = services_bos.patch_session(session=session, patch=body, actor=request.user)
         return answer(session_document(session))
 
@@ -239,12 +238,13 @@ class SessionView(TenantView):
 class SessionStatusView(TenantView):
     """GET, POST /v2/sessions/{id}/status"""
 
+    in_path: ClassVar[dict[str, Any]] = {"name": NAME}
     verbs: ClassVar[dict[str, str]] = {"POST": "read"}
 
     def get(self, request: Request, name: str) -> HttpResponse:
         """How far it is."""
         domain = self.tenant()
-        document = status_of(name=name, domain=domain) if well_named(name) else None
+        document = status_of(name=name, domain=domain)
         if document is None:
             raise not_found(SESSION, name, domain)
         return answer(document)

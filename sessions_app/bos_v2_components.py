@@ -24,20 +24,26 @@ from sessions_app.bos import (
     not_found,
     nothing,
     storable,
-    well_named,
 )
 from sessions_app.bos_v2_documents import component_documents, with_relations
+from sessions_app.bos_v2_parameters import (
+    COMPONENT_ID,
+    COMPONENTS_QUERY,
+    PAGE_SIZE,
+    V2View,
+    query_flag,
+    query_number,
+)
 from sessions_app.counts import chunks
 from sessions_app.models import BootToken, Node
 from sessions_app.states import LastAction
 
 COMPONENT = "Component"
-PHASES = frozenset({"", "configuring", "powering_off", "powering_on"})
 BUSY = "BOS is currently changing the state of the node, and the actual state can not be accurately recorded"
 READ_AT_ONCE = 1000
 
 
-class ComponentsBase(BosView):
+class ComponentsBase(V2View):
     """What of the inventory a request may see."""
 
     def visible(self) -> QuerySet[Node]:
@@ -61,13 +67,12 @@ class ComponentsView(ComponentsBase):
         """Components by id; all filters must match. A page is `page_size` long and begins after
         `start_after_id`."""
         query = request.GET
+        self.check_query(COMPONENTS_QUERY)
         nodes = self.visible().order_by("name")
         if "ids" in query:
             nodes = nodes.filter(name__in=[name.strip().lower() for name in query["ids"].split(",")])
         for parameter, lookup in (("session", "session__name"), ("staged_session", "staged_session__name")):
-            if query.get(parameter):
-                if not well_named(query[parameter]):
-                    raise Problem(400, f"'{query[parameter]}' is not the name of a session")
+            if parameter in query:
                 nodes = nodes.filter(**{lookup: query[parameter]})
         if query.get("start_after_id"):
             nodes = nodes.filter(name__gt=_storable(query["start_after_id"]).lower())
@@ -75,10 +80,8 @@ class ComponentsView(ComponentsBase):
         if enabled is not None:
             nodes = nodes.filter(enabled=enabled)
         phase, status = query.get("phase", ""), query.get("status", "")
-        if phase not in PHASES:
-            raise Problem(400, f"'{phase}' is not one of {sorted(PHASES)}")
         wanted = set(status.split(",")) if status else set()
-        size = query_number(query, "page_size", most=1048576)
+        size = query_number(query, "page_size", PAGE_SIZE)
         return answer(self._page(with_relations(nodes), size, phase, wanted))
 
     @staticmethod
@@ -119,6 +122,8 @@ class ComponentsView(ComponentsBase):
             by_name = {item["id"]: item for item in body}
             patches = {pk: by_name[name] for name, pk in self._ids(by_name, skip=skip).items()}
         else:
+            if not isinstance(body, dict):
+                raise Problem(400, f"{repr(body)[:200]} is not valid under any of the given schemas")
             check(body, schemas.COMPONENTS_BY_FILTER)
             session = body["filters"].get("session")
             if session:
@@ -164,26 +169,6 @@ def _storable(text: str) -> str:
     return text
 
 
-def query_flag(query: Any, name: str) -> bool | None:
-    """A boolean of the query; None where it is not given. Raises Problem 400."""
-    text = query.get(name)
-    if text is None:
-        return None
-    if text.lower() not in {"true", "false"}:
-        raise Problem(400, f"Wrong type, expected 'boolean' for query parameter '{name}'")
-    return bool(text.lower() == "true")
-
-
-def query_number(query: Any, name: str, *, most: int) -> int:
-    """A whole number of the query from 0 to `most`; 0 where it is not given. Raises Problem 400."""
-    text = query.get(name, "0")
-    if not (text.isascii() and text.isdecimal()):
-        raise Problem(400, f"Wrong type, expected 'integer' for query parameter '{name}'")
-    if len(text) > 9 or int(text) > most:
-        raise Problem(400, f"{text[:20]} is greater than the maximum of {most} for query parameter '{name}'")
-    return int(text)
-
-
 class RoleOrReport(BasePermission):
     """A report may come with a node's token only, in the header or in the body; the view looks at it."""
 
@@ -202,6 +187,7 @@ class ComponentView(ComponentsBase):
     """GET, PUT, PATCH, DELETE /v2/components/{id}"""
 
     permission_classes = [RoleOrReport]
+    in_path: ClassVar[dict[str, Any]] = {"name": COMPONENT_ID}
     verbs: ClassVar[dict[str, str]] = {"DELETE": Verb.ADMIN}  # the node leaves the inventory
 
     def get(self, request: Request, name: str) -> HttpResponse:

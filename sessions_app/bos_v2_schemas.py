@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,8 +10,13 @@ from jsonschema import Draft4Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-NAME = r"^[a-zA-Z0-9](?:[-._a-zA-Z0-9]{0,125}[a-zA-Z0-9])?\Z"
-AGE = r"^(0|0[mMhHdDwW]|[1-9][0-9]*[mMhHdDwW])\Z"
+# Patterns as the original spells them, for errors show them; `_pattern` lets no line break follow.
+NAME = "^[a-zA-Z0-9](?:[-._a-zA-Z0-9]{0,125}[a-zA-Z0-9])?$"
+AGE = "^(0|0[mMhHdDwW]|[1-9][0-9]*[mMhHdDwW])$"
+LEVEL = "|".join(
+    "".join(f"[{letter}{letter.upper()}]" for letter in word)
+    for word in ("debug", "info", "warning", "error", "critical")
+)
 
 
 def _type(validator: Any, types: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
@@ -26,7 +32,15 @@ def _enum(validator: Any, words: Any, instance: Any, schema: Mapping[str, Any]) 
     yield from Draft4Validator.VALIDATORS["enum"](validator, words, instance, schema)
 
 
-_Validator = extend(Draft4Validator, {"type": _type, "enum": _enum})
+def _pattern(
+    validator: Any, pattern: str, instance: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    """As usual, but `$` is the end of the text, not also the place before a line break there."""
+    if isinstance(instance, str) and (instance.endswith("\n") or not re.search(pattern, instance)):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+_Validator = extend(Draft4Validator, {"type": _type, "enum": _enum, "pattern": _pattern})
 
 
 def compiled(schema: Mapping[str, Any]) -> Draft4Validator:
@@ -52,16 +66,20 @@ def listing(most: int, items: Mapping[str, Any], least: int = 1) -> dict[str, An
 
 def record(properties: Mapping[str, Any], *required: str, **more: Any) -> dict[str, Any]:
     """An object with these properties and no others."""
-    found: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    # The order is the original's: what is wrong first is what is told.
+    found: dict[str, Any] = {"type": "object", "properties": properties}
     if required:
         found["required"] = list(required)
-    return {**found, **more}
+    return {**found, "additionalProperties": False, **more}
 
 
 FLAG = {"type": "boolean"}
 MOMENT = {"type": "string"}  # BOS fills it in; what is sent is overwritten
 NAMED = text(127, 1, pattern=NAME)
 NAMED_OR_EMPTY = {"oneOf": [NAMED, {"type": "string", "enum": [""]}]}
+AGED = {"type": "string", "pattern": AGE, "minLength": 1, "maxLength": 8}
+SESSION_STATES = {"type": "string", "enum": ["pending", "running", "complete"]}
+PHASES = {"type": "string", "enum": ["configuring", "powering_off", "powering_on", ""]}
 CFS = record({"configuration": text(127)})
 
 BOOT_SET = record(
@@ -101,7 +119,7 @@ def _template(boot_set: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # name, tenant and links are read-only: sessions_app.bos_v2 lets through those that say what is so.
-TEMPLATE = compiled(record(_template(BOOT_SET), "boot_sets"))
+TEMPLATE = compiled({**record(_template(BOOT_SET)), "required": ["boot_sets"]})
 TEMPLATE_PATCH = compiled(record(_template(BOOT_SET_PATCH)))
 
 SESSION = compiled(
@@ -126,7 +144,7 @@ SESSION_PATCH = compiled(
                 {
                     "start_time": text(127),
                     "end_time": text(127, nullable=True),
-                    "status": {"type": "string", "enum": ["pending", "running", "complete"]},
+                    "status": SESSION_STATES,
                     "error": text(65536, nullable=True),
                 }
             ),
@@ -177,7 +195,7 @@ COMPONENT_PROPERTIES: dict[str, Any] = {
     ),
     "status": record(
         {
-            "phase": {"type": "string", "enum": ["configuring", "powering_off", "powering_on", ""]},
+            "phase": PHASES,
             "status": {"type": "string"},  # computed; what is sent has no effect
             "status_override": text(65536),
         }
@@ -217,19 +235,21 @@ OPTIONS = compiled(
         "properties": {
             "bss_read_timeout": READ_TIMEOUT,
             "cfs_read_timeout": READ_TIMEOUT,
-            "cleanup_completed_session_ttl": text(8, 1, pattern=AGE),
+            "cleanup_completed_session_ttl": AGED,
             "clear_stage": FLAG,
-            "component_actual_state_ttl": text(8, 2, pattern=r"^[1-9][0-9]*[hHdDwW]\Z"),
+            "component_actual_state_ttl": {
+                "type": "string",
+                "pattern": "^[1-9][0-9]*[hHdDwW]$",
+                "minLength": 2,
+                "maxLength": 8,
+            },
             "default_retry_policy": WAIT,
             "discovery_frequency": whole(0, 33554432),
             "hsm_read_timeout": READ_TIMEOUT,
             "ims_errors_fatal": FLAG,
             "ims_images_must_exist": FLAG,
             "ims_read_timeout": READ_TIMEOUT,
-            "logging_level": {
-                "type": "string",
-                "pattern": r"^(?i:debug|info|warning|error|critical)\Z",
-            },
+            "logging_level": {"type": "string", "pattern": f"^({LEVEL})$"},
             "max_boot_wait_time": WAIT,
             "max_component_batch_size": whole(0, 131071),
             "max_power_off_wait_time": WAIT,

@@ -23,7 +23,7 @@ BOOT_SET = (
     b' "rootfs_provider_passthrough": "v1:x:y:300"}}'
 )
 FILE = b'{"boot_sets": ' + BOOT_SET + b', "cfs": {"configuration": "c"}, "enable_cfs": true'
-EMPTY = "Bad Request: Request body must not be empty"
+EMPTY = "Bad Request: None is not of type 'object'"
 NO_SESSION = "The resource was not found: Session 'nosuch' does not exist"
 NO_NODE = "The resource was not found: Component 'x9' does not exist"
 
