@@ -10,6 +10,10 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
 
+    from config import loglevel
+
+    if loglevel.GOING_ON.intersection(sys.argv[1:2]):
+        loglevel.follow()
     execute_from_command_line(sys.argv)
 
 

@@ -11,6 +11,7 @@ django_application = get_asgi_application()
 # Below here apps are loaded, so their modules can be imported.
 from django.conf import settings  # noqa: E402
 
+from config import loglevel  # noqa: E402
 from config.streams import identify, recheck  # noqa: E402
 from events_app import stream  # noqa: E402
 from events_app.live.doors import SessionDoor, TaskDoor  # noqa: E402
@@ -28,3 +29,4 @@ application = Front(
     redis_url=settings.REDIS_URL,
 )
 application.on_start.append(stream.attach)
+loglevel.follow()

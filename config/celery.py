@@ -4,7 +4,7 @@ import gc
 import os
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -24,3 +24,13 @@ def freeze_what_is_loaded(**_: object) -> None:
     app.loader.import_default_modules()
     gc.collect()
     gc.freeze()
+
+
+@worker_ready.connect  # not before: a pool's children are forked without its threads
+@worker_process_init.connect
+@beat_init.connect
+def follow_the_logging_level(**_: object) -> None:
+    """See config.loglevel; imported late, for Celery is configured before Django is."""
+    from config import loglevel
+
+    loglevel.follow()

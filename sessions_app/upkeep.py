@@ -14,6 +14,8 @@ from sessions_app.models import BootSession, BosOptions, Node, NodePhase
 from sessions_app.models.options import age
 from sessions_app.states import LastAction, SessionStatus
 
+log = logging.getLogger(__name__)
+
 SESSIONS_AT_ONCE = 20  # deleted in one run: each takes its rows with it
 
 
@@ -22,7 +24,6 @@ def run() -> None:
     options = BosOptions.current()
     delete_old_sessions(options["cleanup_completed_session_ttl"])
     doubt_old_reports(options["component_actual_state_ttl"])
-    apply_logging_level()
 
 
 def delete_old_sessions(ttl: str) -> int:
@@ -60,7 +61,7 @@ def doubt_old_reports(ttl: str) -> int:
                 last_action_failed=False,
             )
             record_event(name="reports_doubted", area="node", data={"count": len(part), "older_than": ttl})
-    logging.getLogger(__name__).debug("%s actual states are older than %s", count, ttl)
+    log.debug("%s actual states are older than %s", count, ttl)
     return count
 
 
@@ -80,6 +81,8 @@ def remove_session(*, session: BootSession, actor: Any) -> None:
 
 def apply_logging_level() -> None:
     """Make this process log as the option says; where nobody has set it, the environment's level stays."""
-    level = BosOptions.stored().get("logging_level")
-    if level:
-        logging.getLogger().setLevel(level.upper())
+    name = BosOptions.stored().get("logging_level", "")
+    level = logging.getLevelNamesMapping().get(name.upper())
+    if level is not None and level != logging.getLogger().level:
+        logging.getLogger().setLevel(level)
+        log.log(level, "The level of this log is %s now.", name.upper())

@@ -134,6 +134,15 @@ def test_a_killed_keeper_is_started_again_and_two_never_run(muster: Product) -> 
     assert not muster.ended
 
 
+def test_the_logging_level_reaches_every_process(muster: Product) -> None:
+    names = ["web", "worker", "runner", "beat", "watcher", "runtimes", "gateway"]
+    logs = [muster.home / "log" / f"{name}.log" for name in names]
+    answer = muster.ask("/apis/bos/v2/options", "PATCH", {"logging_level": "ERROR"})
+    assert answer.json["logging_level"] == "ERROR"
+    said = "ERROR sessions_app.upkeep: The level of this log is ERROR now."
+    wait_until(lambda: all(said in log.read_text() for log in logs), what="all processes to follow")
+
+
 # -- refusals -----------------------------------------------------------------------------------------
 
 
