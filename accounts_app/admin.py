@@ -13,7 +13,7 @@ from accounts_app.services import revoke_key
 class MusterUserAdmin(UserAdmin):
     """Django's user pages with role and domain."""
 
-    fieldsets = (*(UserAdmin.fieldsets or ()), ("Muster", {"fields": ("role", "domain")}))
+    fieldsets = (*(UserAdmin.fieldsets or ()), ("Muster", {"fields": ("role", "domain", "subject")}))
     add_fieldsets = (*UserAdmin.add_fieldsets, ("Muster", {"fields": ("role", "domain")}))
     list_display = ["username", "role", "domain", "is_active", "is_staff", "last_login"]
     list_filter = ["role", "domain", "is_active", "is_staff"]
@@ -34,7 +34,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
     list_filter = ["scope", "revoked_at", "expires_at"]
     search_fields = ["access_key", "name", "user__username"]
     fields = readonly_fields = (
-        "access_key", "name", "user", "scope", "created_at", "last_used_at", "expires_at", "revoked_at",
+        "access_key", "name", "user", "scope", "areas", "created_at", "last_used_at", "expires_at",
+        "revoked_at",
     )  # fmt: skip
     list_display = fields
     actions = ["revoke"]

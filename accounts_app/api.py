@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Any
 
 import django_filters
@@ -19,7 +20,7 @@ from rest_framework.views import APIView
 
 from accounts_app import services
 from accounts_app.idempotency import idempotent
-from accounts_app.models import ApiKey, AuditEntry, User
+from accounts_app.models import ApiKey, AuditEntry, Grant, User
 from accounts_app.permissions import may
 from accounts_app.serializers import (
     AuditSerializer,
@@ -38,15 +39,16 @@ class MeView(APIView):
     def get(self, request: Request) -> Response:
         """Who asks, by role and by the key's scope."""
         user: Any = request.user
-        key = request.auth if isinstance(request.auth, ApiKey) else None
+        grant = request.auth if isinstance(request.auth, Grant) else None
         return Response(
             {
                 "username": user.username,
                 "role": user.role,
                 "domain": user.domain.name if user.domain else None,
                 "projects": sorted(user.groups.values_list("name", flat=True)),
-                "verbs": [verb for verb in Verb.values if may(user, verb, key)],
-                "access_key": key.access_key if key else None,
+                "verbs": [verb for verb in Verb.values if may(user, verb, grant)],
+                "areas": grant.areas if grant else [],
+                "access_key": grant.access_key if isinstance(grant, ApiKey) else None,
             }
         )
 
@@ -68,11 +70,12 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     @extend_schema(request=IssueSerializer, responses={201: IssuedSerializer})
     @idempotent
     def create(self, request: Request) -> Response:
-        """Issue a key. Its secret is in this answer and nowhere else. A key can't issue a stronger one."""
+        """Issue a key. Its secret is in this answer and nowhere else. A key can't issue one that may do more
+        or lasts longer."""
         serializer = IssueSerializer(data=request.data, context=self.get_serializer_context())
         serializer.is_valid(raise_exception=True)
         values = serializer.validated_data
-        self._bounded(request, values["scope"])
+        self._bounded(request, values["scope"], values["areas"], values["expires_at"])
         user: Any = values.pop("user") or request.user
         issued = services.issue_key(user=user, actor=request.user, **values)
         return self._shown(issued)
@@ -88,12 +91,13 @@ class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     def rotate(self, request: Request, access_key: str) -> Response:
         """A new key like this one; this one is revoked."""
         key = self.get_object()
-        self._bounded(request, key.scope)
+        self._bounded(request, key.scope, key.areas, key.expires_at)
         return self._shown(services.rotate_key(key=key, actor=request.user))
 
-    def _bounded(self, request: Request, scope: str) -> None:
-        if isinstance(request.auth, ApiKey) and not request.auth.allows(scope):
-            raise PermissionDenied("A key can't issue a key that may do more than itself.")
+    def _bounded(self, request: Request, scope: str, areas: Collection[str], until: datetime | None) -> None:
+        grant = request.auth
+        if isinstance(grant, Grant) and not grant.covers(scope=scope, areas=areas, expires_at=until):
+            raise PermissionDenied("A key can't issue a key that may do more than itself, or for longer.")
 
     def _shown(self, issued: services.IssuedKey) -> Response:
         body = {**KeySerializer(issued.key).data, "secret_key": issued.secret_key, "token": issued.token}

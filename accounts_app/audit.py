@@ -16,7 +16,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch
 
-from accounts_app.models import ApiKey, AuditEntry
+from accounts_app.models import AuditEntry, Grant
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def actor_of(request: HttpRequest) -> tuple[str, str]:
     """User name and access key of whoever asked, as the door recognised him; empty where it did not."""
     # DRF's request knows better than Django's: keys are recognised there (accounts_app.authentication).
     key = getattr(request, "recognised_key", None)
-    if isinstance(key, ApiKey):
+    if isinstance(key, Grant):
         return key.user.username, key.access_key
     named = getattr(request, "recognised_as", "")
     if named:

@@ -14,12 +14,15 @@ from django.contrib.auth import get_user
 from django.http import HttpRequest
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed, ParseError
+from rest_framework.exceptions import AuthenticationFailed, ParseError, PermissionDenied
 from rest_framework.request import Request
 
 from accounts_app import signatures
-from accounts_app.models import ApiKey, User
+from accounts_app.claims import NotMapped, TokenGrant, read_person, read_scopes
+from accounts_app.issuer import TokenRefused, current_issuer, looks_like_token
+from accounts_app.models import Grant, User
 from accounts_app.services import find_key, note_use
+from accounts_app.services_people import know_person
 
 
 @dataclass(frozen=True)
@@ -27,34 +30,45 @@ class Identity:
     """Who asks; `key` is None where the login cookie said it."""
 
     user: User
-    key: ApiKey | None
+    key: Grant | None
 
 
 class NotIdentified(Exception):
-    """What a request carries names nobody: `status` 400 (malformed) or 401 (unknown, wrong, nothing)."""
+    """What a request carries names nobody: `status` 400 (malformed) or 401 (unknown, wrong, nothing); or it
+    names somebody and is not for this door (403)."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, identity: Identity | None = None, error: str = "") -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message, self.identity = status, message, identity
+        self.challenge = challenge(error, message)
 
 
 def identify_key(
-    *, method: str, target: str, headers: Mapping[str, str], any_scheme: bool = False
+    *, method: str, path: str, target: str, headers: Mapping[str, str], any_scheme: bool = False
 ) -> Identity | None:
     """Who a key says asks: X-API-KEY, a bearer token or a signature; None where there is none of these.
 
-    `target` is path and query exactly as on the request line, header names are in lower case. With
-    `any_scheme` an Authorization of any other scheme is refused in the signature scheme's words, as
-    Backend.AI does. Raises NotIdentified.
+    `path` is what the door is called, `target` path and query exactly as on the request line; header names
+    are in lower case. With `any_scheme` an Authorization of any other scheme is refused in the signature
+    scheme's words, as Backend.AI does. Raises NotIdentified, with 403 where the key is not for this area.
     """
+    identity = _find_identity(method=method, target=target, headers=headers, any_scheme=any_scheme)
+    if identity is None or identity.key is None or identity.key.opens(path):
+        return identity
+    raise NotIdentified(403, f"This key is for other areas: {', '.join(identity.key.areas)}.", identity)
+
+
+def _find_identity(
+    *, method: str, target: str, headers: Mapping[str, str], any_scheme: bool
+) -> Identity | None:
     authorization = headers.get("authorization", "")
     if headers.get("x-api-key"):
-        return _of_token(headers["x-api-key"])
+        return _of_key(headers["x-api-key"])
     if authorization.split(" ", 1)[0].lower() == "bearer":
         words = authorization.split()
         if len(words) != 2:
             raise NotIdentified(401, "The Authorization header is not of the form 'Bearer TOKEN'.")
-        return _of_token(words[1])
+        return _of_token(words[1]) if looks_like_token(words[1]) else _of_key(words[1])
     if not authorization or not (any_scheme or signatures.is_signed(authorization)):
         return None
     try:
@@ -80,11 +94,28 @@ def identify_login(headers: Mapping[str, str]) -> Identity | None:
     return Identity(user, None)
 
 
-def _of_token(token: str) -> Identity:
+def _of_key(token: str) -> Identity:
     key = find_key(token)
     if key is None:
         raise NotIdentified(401, "The key is unknown, expired or revoked.")
     return Identity(key.user, key)
+
+
+def _of_token(token: str) -> Identity:
+    """Whom the site's issuer says so; his row follows what the token claims."""
+    try:
+        claims = current_issuer().check(token, audiences=settings.MUSTER_OIDC["audiences"])
+        scope, areas = read_scopes(claims)
+        user = know_person(read_person(claims))
+        return Identity(user, TokenGrant.of(claims, user, scope, areas))
+    except (TokenRefused, NotMapped) as refused:
+        raise NotIdentified(401, str(refused), error="invalid_token") from None
+
+
+def challenge(error: str = "", message: str = "") -> str:
+    """What WWW-Authenticate says (RFC 6750, 3)."""
+    said = f', error="{error}", error_description="{message}"' if error else ""
+    return f'Bearer realm="muster"{said}'
 
 
 def _target(request: HttpRequest) -> str:
@@ -99,27 +130,40 @@ def _target(request: HttpRequest) -> str:
 
 
 class KeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer TOKEN`, `X-API-KEY: TOKEN` or a signed request; `request.auth` is the ApiKey."""
+    """`Authorization: Bearer TOKEN`, `X-API-KEY: TOKEN` or a signed request; `request.auth` is the Grant: an
+    ApiKey, or what a token of the site's issuer lets its bearer do."""
 
-    def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
+    def authenticate(self, request: Request) -> tuple[User, Grant] | None:
         """None where the request carries no key; 401 where it carries a wrong one, 400 a malformed one."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         django_request: HttpRequest = request._request
         try:
             identity = identify_key(
-                method=request.method or "GET", target=_target(django_request), headers=headers
+                method=request.method or "GET",
+                path=django_request.path,
+                target=_target(django_request),
+                headers=headers,
             )
         except NotIdentified as refused:
+            if refused.identity is not None:
+                _recognise(django_request, refused.identity)
+                raise PermissionDenied(refused.message) from None
             if refused.status == 400:
                 raise ParseError(refused.message) from None
+            django_request.challenge = refused.challenge  # type: ignore[attr-defined]
             raise AuthenticationFailed(refused.message) from None
         if identity is None or identity.key is None:
             return None
-        django_request.recognised_key = identity.key  # type: ignore[attr-defined]  # for the audit
+        _recognise(django_request, identity)
         return identity.user, identity.key
 
     def authenticate_header(self, request: Request) -> str:
-        return 'Bearer realm="muster"'
+        return getattr(request._request, "challenge", "") or challenge()
+
+
+def _recognise(request: HttpRequest, identity: Identity) -> None:
+    """Leave a note for the audit, which sees Django's request only."""
+    request.recognised_key = identity.key  # type: ignore[attr-defined]
 
 
 class LoginAuthentication(SessionAuthentication):

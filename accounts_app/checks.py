@@ -1,10 +1,18 @@
-"""System checks that speak plainly about keys."""
+"""System checks that speak plainly about keys and about the site's issuer."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import Error, register
+
+from accounts_app.states import Role
+
+# Signed by one, checked by all: with a symmetric one whoever can check a token can make one.
+ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
+)
 
 
 @register()
@@ -32,3 +40,28 @@ def check_encryption_keys(app_configs: Any, **kwargs: Any) -> list[Error]:
                 )
             )
     return problems
+
+
+@register()
+def check_issuer(app_configs: Any, **kwargs: Any) -> list[Error]:
+    """The site's OpenID Connect issuer, where one is configured, must be one that can be trusted."""
+    known = settings.MUSTER_OIDC
+    if not known["issuer"]:
+        return []
+    wrong = []
+    place = urlsplit(known["issuer"])
+    if place.scheme != "https" and place.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        wrong.append(("MUSTER_OIDC_ISSUER must begin with https://.", "E003"))
+    unknown = sorted(set(known["algorithms"]) - ALGORITHMS)
+    if unknown or not known["algorithms"]:
+        wrong.append(
+            (f"MUSTER_OIDC_ALGORITHMS may not have {', '.join(unknown) or 'nothing'} in it.", "E004")
+        )
+    roles = sorted({str(role) for role in known["roles"].values()} - set(Role.values))
+    if roles:
+        wrong.append((f"MUSTER_OIDC_ROLES names roles that there are not: {', '.join(roles)}.", "E005"))
+    if not known["client_id"] and not known["audiences"]:
+        wrong.append(
+            ("MUSTER_OIDC_ISSUER needs MUSTER_OIDC_CLIENT_ID, MUSTER_OIDC_AUDIENCES or both.", "E006")
+        )
+    return [Error(text, hint="docs/identity.md", id=f"accounts_app.{number}") for text, number in wrong]

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from accounts_app.states import VERBS, Verb
+from accounts_app.states import VERBS, Area, Verb
 
 DAYS = [("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "never")]
 SCOPES = {
@@ -23,6 +23,13 @@ class KeyForm(forms.Form):
 
     name = forms.CharField(max_length=127, label="What it is for")
     scope = forms.ChoiceField(label="What it may do", initial=Verb.OPERATE)
+    areas = forms.MultipleChoiceField(
+        choices=Area.choices,
+        required=False,
+        label="Only for",
+        widget=forms.CheckboxSelectMultiple,
+        help_text="None ticked: for everything.",
+    )
     days = forms.ChoiceField(choices=DAYS, required=False, label="It lapses after", initial="90")
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:

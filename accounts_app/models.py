@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
@@ -9,7 +11,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts_app import secrets
-from accounts_app.states import VERBS, Role, Verb
+from accounts_app.states import COVERED, VERBS, Role, Verb, is_open
 
 
 class Domain(models.Model):
@@ -48,6 +50,13 @@ class User(AbstractUser):
 
     role = models.CharField(max_length=16, choices=Role, default=Role.NONE)
     domain = models.ForeignKey(Domain, null=True, blank=True, on_delete=models.PROTECT)
+    subject = models.CharField(
+        max_length=511,
+        null=True,
+        blank=True,
+        unique=True,
+        help_text="Of whom the single sign-on vouches for: the issuer's address, a blank, his `sub` there.",
+    )
 
     objects: ClassVar[MusterUserManager] = MusterUserManager()
 
@@ -73,7 +82,32 @@ class OwnedQuerySet(models.QuerySet[Any]):
         return self.filter(domain_id=user.domain_id)
 
 
-class ApiKey(models.Model):
+class Grant:
+    """What a key or a token lets its bearer do of what its user may: by verb, by area, until when."""
+
+    user: User
+    access_key: str  # its name: in lists, in the audit
+    scope: str
+    areas: list[str]  # none: all
+    expires_at: datetime | None
+
+    def allows(self, verb: str) -> bool:
+        """Whether the scope covers `verb`: admin covers all, operate covers read."""
+        return verb in COVERED.get(self.scope, frozenset())
+
+    def opens(self, path: str) -> bool:
+        """Whether it is for the area that a path belongs to."""
+        return is_open(path, self.areas)
+
+    def covers(self, *, scope: str, areas: Collection[str], expires_at: datetime | None) -> bool:
+        """Whether a key that may do this would do nothing more than this one, and not for longer."""
+        if self.expires_at is not None and (expires_at is None or expires_at > self.expires_at):
+            return False
+        within = not self.areas or (bool(areas) and set(areas) <= set(self.areas))
+        return within and self.allows(scope)
+
+
+class ApiKey(Grant, models.Model):
     """A key for programs: an access key, known; a secret, shown once and stored as a digest.
 
     Keys that sign requests (HMAC) also keep the secret encrypted, for the signature can't be checked
@@ -86,6 +120,7 @@ class ApiKey(models.Model):
     secret_digest = models.CharField(max_length=64)
     secret_encrypted = models.TextField(blank=True)
     scope = models.CharField(max_length=16, choices=Verb, default=Verb.ADMIN)
+    areas = models.JSONField(default=list, blank=True, help_text="Empty: all")
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -100,14 +135,6 @@ class ApiKey(models.Model):
         if self.revoked_at is not None or not self.user.is_active:
             return False
         return self.expires_at is None or self.expires_at > timezone.now()
-
-    def allows(self, verb: str) -> bool:
-        """Whether the key's scope covers `verb`: admin covers all, operate covers read."""
-        return verb in {
-            Verb.READ: {Verb.READ},
-            Verb.OPERATE: {Verb.READ, Verb.OPERATE},
-            Verb.ADMIN: set(Verb),
-        }.get(Verb(self.scope), set())
 
     def matches(self, secret: str) -> bool:
         """Whether this is the key's secret, in constant time."""

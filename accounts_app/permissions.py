@@ -13,15 +13,15 @@ from django_htmx.middleware import HtmxDetails
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from accounts_app.models import ApiKey, User
+from accounts_app.models import Grant, User
 from accounts_app.states import Verb
 
 
 def may(user: Any, verb: str, key: Any = None) -> bool:
-    """Whether `user`, by his role and the scope of the key he came with, may `verb`."""
+    """Whether `user`, by his role and the scope of the key or token he came with, may `verb`."""
     if not getattr(user, "is_authenticated", False) or not user.may(verb):
         return False
-    return key.allows(verb) if isinstance(key, ApiKey) else True
+    return key.allows(verb) if isinstance(key, Grant) else True
 
 
 class RolePermission(BasePermission):
@@ -40,6 +40,13 @@ class SuperadminWrites(RolePermission):
         if not may(request.user, view_verb, request.auth):
             return False
         return request.method in SAFE_METHODS or bool(getattr(request.user, "is_superadmin", False))
+
+
+class SuperadminReads(RolePermission):
+    """For what tells of all domains at once."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return super().has_permission(request, view) and bool(getattr(request.user, "is_superadmin", False))
 
 
 class PageRequest(HttpRequest):

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts_app.models import ApiKey, AuditEntry, User
-from accounts_app.states import Verb
+from accounts_app.states import Area, Verb
 from accounts_app.strict import Strict
 
 
@@ -15,11 +15,13 @@ class KeySerializer(serializers.ModelSerializer):
     """A key without its secret."""
 
     user = serializers.CharField(source="user.username")
+    areas = serializers.ListField(child=serializers.ChoiceField(choices=Area.choices))
 
     class Meta:
         model = ApiKey
         fields = [
-            "access_key", "name", "user", "scope", "created_at", "expires_at", "revoked_at", "last_used_at",
+            "access_key", "name", "user", "scope", "areas", "created_at", "expires_at", "revoked_at",
+            "last_used_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -29,6 +31,7 @@ class IssueSerializer(Strict):
 
     name = serializers.CharField(required=False, allow_blank=True, default="", max_length=127)
     scope = serializers.ChoiceField(choices=Verb.choices, required=False, default=Verb.ADMIN)
+    areas = serializers.MultipleChoiceField(choices=Area.choices, required=False, default=set)
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
     user = serializers.SlugRelatedField(
         slug_field="username", queryset=User.objects.none(), required=False, default=None
@@ -73,4 +76,5 @@ class MeSerializer(serializers.Serializer):
     domain = serializers.CharField(allow_null=True)
     projects = serializers.ListField(child=serializers.CharField())
     verbs = serializers.ListField(child=serializers.CharField())
+    areas = serializers.ListField(child=serializers.CharField(), help_text="Empty: all")
     access_key = serializers.CharField(allow_null=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets as random
 import string
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,10 +39,12 @@ def issue_key(
     actor: Any,
     name: str = "",
     scope: str = Verb.ADMIN,
+    areas: Collection[str] = (),
     expires_at: datetime | None = None,
     signs: bool = True,
 ) -> IssuedKey:
-    """Make a key for `user`. `signs`: it may sign requests, so its secret is also kept encrypted."""
+    """Make a key for `user`. `areas`: for these alone (none: for all). `signs`: it may sign requests, so its
+    secret is also kept encrypted."""
     alphabet = string.ascii_uppercase + string.digits
     access_key = "".join(random.choice(alphabet) for _ in range(20))
     secret_key = random.token_hex(20)
@@ -53,6 +56,7 @@ def issue_key(
             secret_digest=secrets.digest(secret_key, purpose="key"),
             secret_encrypted=secrets.encrypt({"secret": secret_key}) if signs else "",
             scope=scope,
+            areas=sorted(areas),
             expires_at=expires_at,
         )
         _record("key_issued", key, actor)
@@ -74,6 +78,7 @@ def rotate_key(*, key: ApiKey, actor: Any) -> IssuedKey:
             actor=actor,
             name=key.name,
             scope=key.scope,
+            areas=key.areas,
             expires_at=key.expires_at,
             signs=bool(key.secret_encrypted),
         )

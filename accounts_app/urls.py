@@ -11,6 +11,8 @@ router.register("keys", KeyViewSet, "api-key")
 router.register("audit", AuditViewSet, "api-audit")
 
 pages: list[URLPattern | URLResolver] = [
+    path("login/sso", views.sso_start, name="sso"),
+    path("login/sso/callback", views.sso_callback, name="sso-callback"),
     path("keys/", views.keys, name="keys"),
     path("keys/<str:access_key>/revoke", views.key_revoke, name="key-revoke"),
 ]

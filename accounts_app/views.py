@@ -1,17 +1,26 @@
-"""Pages of one's own keys."""
+"""Pages of one's own keys, and signing in at the site's issuer."""
 
 from __future__ import annotations
 
-from django.contrib import messages
-from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods
+from datetime import timedelta
 
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts_app import single_sign_on
 from accounts_app.asking import Question
+from accounts_app.audit import record_request
+from accounts_app.claims import NotMapped
 from accounts_app.forms import KeyForm
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.services import issue_key, revoke_key
+from accounts_app.services_people import know_person
 from accounts_app.states import Verb
 
 
@@ -31,6 +40,7 @@ def keys(request: PageRequest) -> HttpResponse:
                 actor=request.user,
                 name=asked["name"],
                 scope=asked["scope"],
+                areas=asked["areas"],
                 expires_at=form.expires_at,
             )
             form = KeyForm(user=request.user)
@@ -58,3 +68,47 @@ def key_revoke(request: PageRequest, access_key: str) -> HttpResponse:
     revoke_key(key=key, actor=request.user)
     messages.success(request, f"Key {key.name or key.access_key} is revoked.")
     return redirect("/keys/")
+
+
+@require_safe
+@never_cache
+def sso_start(request: HttpRequest) -> HttpResponse:
+    """`/login/sso?next=`: lead to the site's issuer; 404 where there is none."""
+    if not single_sign_on.is_configured():
+        raise Http404
+    target = request.GET.get("next", "")
+    inside = url_has_allowed_host_and_scheme(target, {request.get_host()}, request.is_secure())
+    request.session["sso_next"] = target if inside else "/"
+    try:
+        return single_sign_on.start(request)
+    except single_sign_on.NotSignedIn as refused:
+        return _not_signed_in(request, str(refused), refused.status)
+
+
+@require_safe
+@never_cache
+def sso_callback(request: HttpRequest) -> HttpResponse:
+    """`/login/sso/callback`: the browser is back from the issuer. A row of the audit tells of both ends."""
+    if not single_sign_on.is_configured():
+        raise Http404
+    try:
+        person = single_sign_on.finish(request)
+        request.recognised_as = person.username  # type: ignore[attr-defined]  # for the audit
+        user = know_person(person)
+    except single_sign_on.NotSignedIn as refused:
+        response = _not_signed_in(request, str(refused), refused.status)
+    except NotMapped as refused:
+        response = _not_signed_in(request, str(refused), 403)
+    else:
+        target, kept = request.session.get("sso_next", "/"), request.session.get(single_sign_on.ID_TOKEN)
+        login(request, user, backend="django.contrib.auth.backends.ModelBackend")  # under a new session key
+        if kept:
+            request.session[single_sign_on.ID_TOKEN] = kept
+        request.session.set_expiry(timedelta(hours=settings.MUSTER_OIDC["session_hours"]))
+        response = redirect(target)
+    record_request(request, response.status_code)
+    return response
+
+
+def _not_signed_in(request: HttpRequest, message: str, status: int) -> HttpResponse:
+    return render(request, "accounts_app/not_signed_in.html", {"message": message}, status=status)

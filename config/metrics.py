@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounts_app.permissions import SuperadminReads
 from events_app.models import BackgroundTask, EventCounter, Heartbeat
 from sessions_app.models import BootSession, Node, NodePhase
 from tasks_app.models import Run
@@ -57,7 +58,12 @@ def counted(name: str, text: str, rows: QuerySet[Any], field: str) -> GaugeMetri
 
 
 class MetricsView(APIView):
-    """`GET /metrics` in Prometheus's text format, for keys that may read."""
+    """`GET /metrics` in Prometheus's text format, for superadmins: it counts what all tenants have.
+
+    Monitoring gets a key of one of them with scope `read` and area `metrics`, which opens nothing else.
+    """
+
+    permission_classes = [SuperadminReads]
 
     @extend_schema(responses={(200, "text/plain"): OpenApiTypes.STR})
     def get(self, request: Request) -> HttpResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView
 from django.db.models import Q
@@ -14,6 +15,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 from django.views.defaults import page_not_found
 
+from accounts_app import single_sign_on
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from config import frontdoor
@@ -30,6 +32,11 @@ class SignIn(LoginView):
     """`/login`: too many wrong passwords for one name from one place are answered by 429 for a while."""
 
     redirect_authenticated_user = False
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """With the other way in, where there is one."""
+        sso = settings.MUSTER_OIDC["label"] if single_sign_on.is_configured() else ""
+        return super().get_context_data(sso=sso, **kwargs)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if frontdoor.too_many_tries(request, request.POST.get("username", "")):
@@ -51,9 +58,10 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def sign_out(request: HttpRequest) -> HttpResponse:
-    """Forget the login."""
+    """Forget the login; at the site's issuer, too, where he came from there and the site wants it."""
+    target = single_sign_on.end_url(request) or "/login"
     logout(request)
-    return redirect("/login")
+    return redirect(target)
 
 
 @require_POST

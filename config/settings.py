@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from celery.schedules import schedule
@@ -301,6 +302,25 @@ AUTH_USER_MODEL = "accounts_app.User"
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/login"
+# The site's OpenID Connect issuer (docs/identity.md): people sign in there where there is a client id, and
+# programs come with its tokens where there is an audience.
+MUSTER_OIDC: dict[str, Any] = {
+    "issuer": env.text("MUSTER_OIDC_ISSUER"),
+    "client_id": env.text("MUSTER_OIDC_CLIENT_ID"),
+    "client_secret": env.text("MUSTER_OIDC_CLIENT_SECRET"),
+    "scopes": env.text("MUSTER_OIDC_SCOPES", "openid profile"),
+    "label": env.text("MUSTER_OIDC_LABEL", "single sign-on"),
+    "logout": env.flag("MUSTER_OIDC_LOGOUT"),
+    "session_hours": env.number("MUSTER_OIDC_SESSION_HOURS", 12),
+    "audiences": env.words("MUSTER_OIDC_AUDIENCES", []),
+    "algorithms": env.words("MUSTER_OIDC_ALGORITHMS", ["RS256", "ES256"]),
+    "username_claim": env.text("MUSTER_OIDC_USERNAME_CLAIM", "preferred_username"),
+    "role_claim": env.text("MUSTER_OIDC_ROLE_CLAIM", "realm_access.roles"),
+    "roles": env.mapping("MUSTER_OIDC_ROLES")
+    or {f"muster-{role}": role for role in ("viewer", "user", "admin", "superadmin")},
+    "domain_claim": env.text("MUSTER_OIDC_DOMAIN_CLAIM"),
+    "project_claim": env.text("MUSTER_OIDC_PROJECT_CLAIM"),
+}
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -353,6 +373,7 @@ USE_TZ = True
 
 # -- safety -------------------------------------------------------------------------------------------
 # Nothing inline, nothing from elsewhere: what an attacker manages to write into a page does not run.
+_issuer = "/".join(MUSTER_OIDC["issuer"].split("/")[:3])
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
@@ -362,7 +383,8 @@ CONTENT_SECURITY_POLICY = {
         "font-src": ["'self'"],
         "connect-src": ["'self'"],
         "worker-src": ["'self'"],
-        "form-action": ["'self'"],
+        # Browsers hold the form that signs out to this also where it is led on to the issuer.
+        "form-action": ["'self'", *([_issuer] if MUSTER_OIDC["logout"] else [])],
         "base-uri": ["'none'"],
         "frame-ancestors": ["'none'"],
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from accounts_app.authentication import Identity, NotIdentified, identify_key, identify_login
-from accounts_app.models import ApiKey, User
+from accounts_app.models import ApiKey, Grant, User
 from accounts_app.permissions import may
 from accounts_app.states import Role, Verb
 from events_app.live import answers
@@ -34,12 +36,18 @@ def _identity(caller: Caller) -> Identity | None:
         return identify_login(caller.headers)
     try:
         found = identify_key(
-            method=caller.method, target=caller.target, headers=caller.headers, any_scheme=True
+            method=caller.method,
+            path="/events",
+            target=caller.target,
+            headers=caller.headers,
+            any_scheme=True,
         )
     except NotIdentified as refused:
+        if refused.status == 403:
+            raise answers.forbidden() from None
         if refused.status == 400:
             raise answers.malformed_authorization(refused.message) from None
-        raise answers.unauthorized(refused.message) from None
+        raise answers.unauthorized(refused.message, refused.challenge) from None
     return found or identify_login(caller.headers)
 
 
@@ -48,17 +56,20 @@ def hearer_of(user: Any) -> Hearer | None:
     return _hearer(user, None)
 
 
-def _hearer(user: User, key: ApiKey | None) -> Hearer | None:
+def _hearer(user: User, key: Grant | None) -> Hearer | None:
     if not may(user, Verb.READ, key):
         return None
+    named = isinstance(key, ApiKey)
+    until = key.expires_at.timestamp() if key is not None and key.expires_at and not named else None
     return Hearer(
         user_id=user.pk,
         domain=user.domain.name if user.domain else "",
         everywhere=user.is_superadmin,
         widely=user.role not in NARROW_ROLES,
         manages=user.role in {Role.ADMIN, Role.SUPERADMIN},
-        access_key=key.access_key if key is not None else main_access_key(user),
-        login=key is None,
+        access_key=key.access_key if key is not None and named else main_access_key(user),
+        login=not named,
+        until=until,
     )
 
 
@@ -87,6 +98,8 @@ def _now(hearer: Hearer, users: dict[int, User], keys: dict[str, ApiKey]) -> Hea
     if user is None:
         return None
     if hearer.login:
-        return _hearer(user, None)
+        now = _hearer(user, None)
+        over = hearer.until is not None and hearer.until <= time.time()
+        return None if now is None or over else replace(now, until=hearer.until)
     key = keys.get(hearer.access_key)
     return _hearer(key.user, key) if key is not None and key.is_usable else None

@@ -66,7 +66,7 @@ def _identify(request: HttpRequest, name: str) -> tuple[Task | None, int | None]
         fits = run.task.name == name and run.status in WORKING
         return (run.task, run.pk) if fits else (None, None)
     key = find_key(password)
-    if key is None or "\x00" in name or not may(key.user, Verb.ADMIN, key):
+    if key is None or "\x00" in name or not key.opens(request.path) or not may(key.user, Verb.ADMIN, key):
         return None, None
     return Task.objects.existing().visible_to(key.user).filter(name=name).first(), None
 

@@ -37,9 +37,10 @@ class Refused(Exception):
         return json.dumps(problem).encode()
 
 
-def unauthorized(message: str = "Unauthorized access") -> Refused:
+def unauthorized(message: str = "Unauthorized access", challenge: str = 'Bearer realm="muster"') -> Refused:
     """401: nobody, or somebody we don't know."""
-    return Refused(401, "auth-failed", "Credential/signature mismatch.", message)
+    headers = {"WWW-Authenticate": challenge}
+    return Refused(401, "auth-failed", "Credential/signature mismatch.", message, headers=headers)
 
 
 def malformed_authorization(message: str) -> Refused:

@@ -27,7 +27,8 @@ class Hearer:
     widely: bool = False
     manages: bool = False
     access_key: str = ""
-    login: bool = False  # came with the login cookie, not with a key
+    login: bool = False  # came with the login cookie or a token, not with a key
+    until: float | None = None  # when his token lapses, in seconds since 1970
 
 
 class Filter(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -12,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from accounts_app import secrets
+from accounts_app import secrets, signatures
 from accounts_app.models import ApiKey
 from accounts_app.states import Role
 from sessions_app.models import Bmc
@@ -82,6 +83,48 @@ def test_a_key_cannot_issue_a_stronger_one():
     client = client_of(make_key(make_olga(), scope="read").token)
     assert issue(client, scope="admin").status_code == 403
     assert issue(client, scope="read").status_code == 201
+
+
+def test_a_key_cannot_issue_one_for_more_areas_or_for_longer():
+    olga = make_olga()
+    client = client_of(make_key(olga, areas=["accounts", "tasks"]).token)
+    wide = make_key(olga)
+    assert issue(client).status_code == 403
+    assert issue(client, areas=["nodes"]).status_code == 403
+    assert client.post(f"/api/v1/keys/{wide.access_key}/rotate/").status_code == 403
+    answer = issue(client, areas=["tasks"])
+    assert (answer.status_code, answer.json()["areas"]) == (201, ["tasks"])
+    assert client_of(answer.json()["token"]).get("/api/v1/me").json()["areas"] == ["tasks"]
+    assert issue(client, areas=["kitchen"]).status_code == 400
+    soon = timezone.now() + timedelta(hours=1)
+    client = client_of(make_key(olga, expires_at=soon).token)
+    assert issue(client).status_code == 403
+    assert issue(client, expires_at=(soon + timedelta(days=1)).isoformat()).status_code == 403
+    assert issue(client, expires_at=soon.isoformat()).status_code == 201
+
+
+def test_an_area_holds_for_signed_requests_and_terraforms_state_too():
+    key = make_key(make_olga(), areas=["nodes"])
+    pair = base64.b64encode(f"muster:{key.token}".encode()).decode()
+    state = Client(headers={"authorization": f"Basic {pair}"})
+    assert state.get("/api/v1/tasks/any/state").status_code == 401
+    for path, status in (("/api/v1/nodes/", 200), ("/api/v1/tasks/", 403)):
+        assert Client(headers=signed(key, path)).get(path).status_code == status
+
+
+def signed(key: Any, path: str) -> dict[str, str]:
+    date = timezone.now()
+    text = date.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    headers = {"date": text, "host": "testserver", "x-backendai-version": "v7.20230615"}
+    wanted = signatures.sign(
+        signatures.SignedRequest("GET", path, headers),
+        secret=key.secret_key,
+        date=date,
+        date_text=text,
+        method="sha256",
+    )
+    credential = f"signMethod=HMAC-SHA256, credential={key.access_key}:{wanted}"
+    return {**headers, "authorization": f"BackendAI {credential}"}
 
 
 def test_keys_of_others_are_out_of_reach():

@@ -12,9 +12,9 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver, resolve
 
 from accounts_app.models import User
-from accounts_app.states import Role
+from accounts_app.states import Area, Role, is_open
 from sessions_app.models import Bmc, Node
-from tests.accounts.matrix import LEVEL, METHODS, SUPER, TABLE, Path, Way
+from tests.accounts.matrix import LEVEL, METHODS, OPEN, SUPER, TABLE, Path, Way
 from tests.accounts.world import ROLES, make_people, make_things
 from tests.factories import make_bmc, make_domain, make_key, make_user
 from workflows_app.drivers.fake import FakeRuntime
@@ -156,6 +156,32 @@ def as_get(path: Path, who: str, answer: Any) -> bool:
         and LEVEL[who] >= look.level
         and answer.status_code < 500
     )
+
+
+def test_a_key_for_some_areas_opens_their_paths_and_no_others(world):
+    sue = make_user("sue", Role.SUPERADMIN)
+    clients = {
+        area: Client(headers={"authorization": f"Bearer {make_key(sue, areas=[area]).token}"})
+        for area in Area
+    }
+    wrong, opened = [], set()
+    for path in TABLE:
+        for method, way in path.ways.items():
+            if path.page or way.level == OPEN:
+                continue  # pages take no keys
+            place = filled(path.path.partition("?")[0], world[OWN])
+            inside = [area for area in Area if is_open(place, [area])]
+            outside = [area for area in Area if area not in inside]
+            if not inside:
+                wrong.append(f"{path.path} is of no area (accounts_app/states.py)")
+            opened.update(inside)
+            for area in inside[:1] + outside[:1]:  # the others are answered alike
+                answer = ask(clients[area], path, method, way.body, world[OWN], "sue")
+                because = b"is for other areas" in answer.getvalue()
+                if because if area in inside else answer.status_code != 403:
+                    wrong.append(f"{method} {path.path} by a key for {area}: {answer.status_code}")
+    assert not wrong, "\n".join(wrong)
+    assert opened == set(Area)
 
 
 # -- what a tenant's lists show, and what it can't reach through a body ------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from events_app import services
-from tests.factories import make_key, make_node, make_nora, make_victor
+from tests.factories import make_key, make_node, make_nora, make_olga, make_victor
 
 pytestmark = pytest.mark.django_db
 
@@ -38,19 +38,21 @@ def test_not_being_ready_is_no_error_in_the_log(redis_server, caplog):
     assert not caplog.records
 
 
-def test_metrics_are_for_keys_that_may_read():
+def test_metrics_are_the_superadmins_for_they_count_all_domains():
     make_node()
     assert Client().get("/metrics").status_code == 401
-    for person, status in ((make_nora(), 403), (make_victor(), 200)):
-        client = Client(headers={"authorization": f"Bearer {make_key(person).token}"})
+    monitoring = {"scope": "read", "areas": ["metrics"]}
+    for person, status in ((make_nora(), 403), (make_victor(), 403), (make_olga(), 200)):
+        client = Client(headers={"authorization": f"Bearer {make_key(person, **monitoring).token}"})
         answer = client.get("/metrics")
         assert answer.status_code == status
+    assert client.get("/api/v1/nodes/").status_code == 403
     assert 'muster_nodes{power_state="unknown"} 1.0' in answer.content.decode()
     assert "muster_due_lag_seconds 0.0" in answer.content.decode()
 
 
 def test_metrics_cost_the_same_for_any_fleet(django_assert_max_num_queries):
-    client = Client(headers={"authorization": f"Bearer {make_key(make_victor()).token}"})
+    client = Client(headers={"authorization": f"Bearer {make_key(make_olga()).token}"})
     client.get("/metrics")
     with django_assert_max_num_queries(12):
         assert client.get("/metrics").status_code == 200
