@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
+from datetime import timedelta
 
 from celery import shared_task
 from django.utils import timezone
 
 from events_app.services import note_seen, wake
 from sessions_app import configuring, endings, flow, setup, upkeep, work
-from sessions_app.drivers.base import BEGIN_SECONDS, Result, Target
+from sessions_app.drivers.base import Patience, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
 from sessions_app.flow import Limits, Move
 from sessions_app.models import BootSession, BosOptions, NodePhase
@@ -91,16 +92,17 @@ class Advance:
         if room < min(IN_FLIGHT // 4, most):
             return []
         done = []
-        begin_by = time.monotonic() + BEGIN_SECONDS
+        patience = Patience.of(options)
+        begin_by, hold = time.monotonic() + patience.begin, timedelta(seconds=patience.claim)
         targets: dict[str, list[Target]] = {}
-        for item in work.claim_due(most=room, retry_policy=options["default_retry_policy"]):
+        for item in work.claim_due(most=room, retry_policy=options["default_retry_policy"], hold=hold):
             needed = work.next_move(item)
             if isinstance(needed, Move):
                 done.append(Done(item, needed))
             elif item.bmc is not None:
                 key = next(_keys)
                 self.claimed[key] = item
-                targets.setdefault(item.bmc[0], []).append(item.target(needed, key))
+                targets.setdefault(item.bmc[0], []).append(item.target(needed, key, patience))
         for kind, asked in targets.items():
             self.pump.submit(kind, asked, begin_by=begin_by)
         return done

@@ -22,15 +22,7 @@ from events_app.services import recording
 from sessions_app import endings, flow
 from sessions_app.configuration import is_on
 from sessions_app.counts import Counts
-from sessions_app.drivers.base import (
-    BEGIN_SECONDS,
-    OPERATION_SECONDS,
-    Action,
-    BootSource,
-    Power,
-    Result,
-    Target,
-)
+from sessions_app.drivers.base import CLAIM_SECONDS, Action, BootSource, Patience, Power, Result, Target
 from sessions_app.flow import Facts, Move
 from sessions_app.models import BootSession, Node, NodePhase
 from sessions_app.models.sessions import NodePhaseQuerySet
@@ -46,8 +38,7 @@ from sessions_app.states import (
     Step,
 )
 
-# Longer than anything that was begun under a claim can take: a claim that lapsed has nothing in flight.
-CLAIM = timedelta(seconds=BEGIN_SECONDS + OPERATION_SECONDS + 4)
+CLAIM = timedelta(seconds=CLAIM_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +58,13 @@ class Work:
     bmc: tuple[str, str, dict[str, Any], str] | None = field(repr=False)  # kind, address, settings, secret
     system: str
 
-    def target(self, action: Action, key: int) -> Target:
+    def target(self, action: Action, key: int, patience: Patience) -> Target:
         """What the driver is asked, secrets decrypted; `key` comes back with the result."""
         _, address, values, secret = self.bmc or ("", "", {}, "")
         boot = None
         if action == Action.ON:
-            boot = BootSource(values.get("boot_source") or "Pxe", values.get("boot_url") or "")
+            source, url = values.get("boot_source") or "Pxe", values.get("boot_url") or ""
+            boot = BootSource(source, url, patience.boot)
         return Target(
             key=key,
             node=self.node,
@@ -82,6 +74,7 @@ class Work:
             settings=values,
             secrets=secrets.decrypt(secret),
             boot=boot,
+            seconds=patience.operation,
         )
 
 

@@ -58,6 +58,7 @@ class BootSource:
 
     target: str  # "Pxe" or "UefiHttp"
     url: str = ""  # for UefiHttp only: HttpBootUri, sent only to BMCs that advertise it
+    seconds: float = 0.0  # how long setting it may take; 0: as long as the whole action
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Target:
     settings: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     boot: BootSource | None = None
+    seconds: float = 0.0  # how long the action may take once begun; 0: OPERATION_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,8 @@ class PowerDriver(ABC):
         """Act on all targets at once; yield each one's Result as soon as it is known, every key once.
 
         `begin_by` is a time of `time.monotonic()`: no changing request is sent after it; such targets
-        yield `begun=False`. The call never raises for a fault of one target. Bounds (in flight, per BMC,
-        time-outs) are the driver's own; one target takes at most `OPERATION_SECONDS` once begun.
+        yield `begun=False`. The call never raises for a fault of one target. Bounds (in flight, per BMC)
+        are the driver's own; one target takes at most its `seconds` once begun.
         """
 
     async def aclose(self) -> None:  # noqa: B027  # most drivers have nothing to close
@@ -126,3 +128,26 @@ class PowerDriver(ABC):
 # node is longer than BEGIN + OPERATION, so a claim that lapsed can have nothing in flight.
 BEGIN_SECONDS = 6.0
 OPERATION_SECONDS = 10.0
+CLAIM_SECONDS = 20.0
+CLAIM_SECONDS_MOST = 120.0  # a worker that was killed holds its nodes for so long
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the engine waits for BMCs, in seconds: `claim` for all, to `begin` something, for an
+    `operation`, and for the `boot` source in it."""
+
+    claim: float = CLAIM_SECONDS
+    begin: float = BEGIN_SECONDS
+    operation: float = OPERATION_SECONDS
+    boot: float = OPERATION_SECONDS
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Patience:
+        """From BOS's options: `pcs_read_timeout` is the claim, of which the others keep their parts;
+        `bss_read_timeout` bounds the boot source in the same way."""
+        claim = min(float(options["pcs_read_timeout"]), CLAIM_SECONDS_MOST)
+        part = claim / CLAIM_SECONDS
+        operation = OPERATION_SECONDS * part
+        boot = OPERATION_SECONDS * options["bss_read_timeout"] / CLAIM_SECONDS
+        return cls(claim, BEGIN_SECONDS * part, operation, min(boot, operation))

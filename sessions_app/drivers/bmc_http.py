@@ -67,10 +67,6 @@ class BmcHttp:
         # By scheme and origin: when its kept connection is gone; soonest first.
         self._kept: dict[str, dict[str, float]] = {scheme: {} for scheme in KEPT_MOST}
         self._trimmed_at = time.monotonic()
-        self._timeouts = {
-            scheme: aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=seconds)
-            for scheme, seconds in (("http", CONNECT_SECONDS), ("https", CONNECT_TLS_SECONDS))
-        }
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # the driver bounds what is in flight
@@ -92,8 +88,10 @@ class BmcHttp:
         headers: Mapping[str, str],
         body: bytes | None = None,
         last: bool = True,
+        seconds: float = 0.0,
     ) -> Answer:
-        """One request, no redirects followed. Raises PowerError where no whole answer came back.
+        """One request, no redirects followed. Raises PowerError where no whole answer came back within
+        `seconds` (0: REQUEST_SECONDS).
 
         `last`: no other follows at once, so the connection may be closed where too many are kept.
         """
@@ -107,7 +105,7 @@ class BmcHttp:
                 headers=headers,
                 data=body,
                 ssl=tls,
-                timeout=self._timeouts[base.scheme],
+                timeout=_timeout(base.scheme, seconds or REQUEST_SECONDS),
                 allow_redirects=False,
             ) as response:
                 content = await _read(response)
@@ -136,6 +134,12 @@ class BmcHttp:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+@lru_cache(32)
+def _timeout(scheme: str, seconds: float) -> aiohttp.ClientTimeout:
+    connect = CONNECT_TLS_SECONDS if scheme == "https" else CONNECT_SECONDS
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=connect)
 
 
 class BaseUrl(NamedTuple):

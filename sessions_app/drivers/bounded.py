@@ -32,6 +32,7 @@ IN_FLIGHT = 128  # enough for 2,500 requests a second at 50 ms each, few enough 
 SLOW_SECONDS = 4.0  # a BMC that takes longer for what comes before the switch is slow itself
 SILENT = frozenset({Reason.UNREACHABLE, Reason.TIMED_OUT})
 NO_ANSWER = "BMC does not answer"
+BOOT_SOURCE_LATE = "BMC did not take the boot source in time"
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -168,7 +169,7 @@ class BoundedDriver(PowerDriver):
     async def act(self, target: Target, begin_by: float) -> Result:
         """Do one action. Raise PowerError for a fault, TooLateError where `begin_by` was missed.
 
-        At most one `act` runs per `channel_of` at a time; it is cancelled after `OPERATION_SECONDS`.
+        At most one `act` runs per `channel_of` at a time; it is cancelled after the target's `seconds`.
         """
 
     def channel_of(self, target: Target) -> str:
@@ -239,7 +240,7 @@ class BoundedDriver(PowerDriver):
     async def _act_in_time(self, target: Target, begin_by: float) -> Result:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(OPERATION_SECONDS):
+            async with asyncio.timeout(target.seconds or OPERATION_SECONDS):
                 return await self.act(target, begin_by)
         except PowerError as error:
             return failure(target, error.reason, error.error)

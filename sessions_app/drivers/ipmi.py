@@ -14,7 +14,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from .base import Action, Power, PowerError, Reason, Result, Setting, Target
-from .bounded import BoundedDriver, TooLateError
+from .bounded import BOOT_SOURCE_LATE, BoundedDriver, TooLateError
 
 PORT = 623
 # Two tries of a second for each step of the handshake: a lost packet is made good, a dead BMC known in 6 s.
@@ -87,7 +87,11 @@ class IpmiDriver(BoundedDriver):
                 raise PowerError(Reason.UNSUPPORTED, f"BMC does not support {target.boot.target} boot")
             uefi = target.settings.get("boot_mode", "UEFI") == "UEFI"
             options = ("options=efiboot",) if uefi else ()
-            await _change(target, ("chassis", "bootdev", "pxe", *options), begin_by)
+            try:
+                async with asyncio.timeout(target.boot.seconds or None):
+                    await _change(target, ("chassis", "bootdev", "pxe", *options), begin_by)
+            except TimeoutError:
+                raise PowerError(Reason.TIMED_OUT, BOOT_SOURCE_LATE) from None
         await _change(target, POWER_COMMANDS[target.action], begin_by)
         return Result(target.key, ok=True)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from .base import Action, BootSource, Power, PowerError, Reason, Result, Setting, Target
 from .bmc_http import Answer, BmcHttp, local_path
-from .bounded import IN_FLIGHT, BoundedCache, BoundedDriver
+from .bounded import BOOT_SOURCE_LATE, IN_FLIGHT, BoundedCache, BoundedDriver
 from .redfish_documents import (
     GOALS,
     NOT_HOSTS,
@@ -149,7 +149,11 @@ class RedfishDriver(BoundedDriver):
         reset_type = await self._reset_type(talk, known)
         boot = target.boot if target.settings.get("boot_override") != "never" else None
         if target.action is Action.ON and boot:
-            await self._override(talk, known, boot, etag)
+            try:
+                async with asyncio.timeout(boot.seconds or None):
+                    await self._override(talk, known, boot, etag)
+            except TimeoutError:
+                raise PowerError(Reason.TIMED_OUT, BOOT_SOURCE_LATE) from None
         answer = await talk.change("POST", known.reset_path, {"ResetType": reset_type})
         answer = await _finished(talk, answer)
         if answer.status < 300:

@@ -42,7 +42,8 @@ class _Batch:
         self.kind = kind
         self.targets = targets
         self.pending = {target.key: target for target in targets}
-        self.deadline = max(begin_by, time.monotonic()) + OPERATION_SECONDS + SLACK_SECONDS
+        longest = max(target.seconds or OPERATION_SECONDS for target in targets)
+        self.deadline = max(begin_by, time.monotonic()) + longest + SLACK_SECONDS
         self.task: asyncio.Task[None] | None = None
         if len(self.pending) != len(targets):
             raise ValueError("Each key may be submitted once per batch.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessions_app.drivers.base import Action, BootSource, Power, Reason
+from sessions_app.drivers.bounded import BOOT_SOURCE_LATE
 from sessions_app.drivers.redfish import RedfishDriver
 from tests.driver_contract import ContractFleet, DriverContract, one, perform, run
 
@@ -419,6 +420,14 @@ class TestFaults:
         (result,) = act(redfish_target(bmc.address, Action.ON, boot=PXE))
         assert result.reason is Reason.TIMED_OUT
         assert "POST reset" not in bmc.asked()
+
+    def test_a_target_says_how_long_its_action_and_its_boot_source_may_take(self, bmc: ScriptedBmc) -> None:
+        bmc.script("PATCH", SYSTEM, Reply(fault="hang"))
+        (result,) = act(redfish_target(bmc.address, Action.ON, boot=replace(PXE, seconds=0.3)))
+        assert (result.reason, result.error) == (Reason.TIMED_OUT, BOOT_SOURCE_LATE)
+        bmc.script("POST", RESET, Reply(fault="hang"))
+        (result,) = act(replace(redfish_target(bmc.address, Action.ON), seconds=0.3))
+        assert (result.reason, result.error) == (Reason.TIMED_OUT, "BMC did not answer in time")
 
     @pytest.mark.parametrize("slow", [True, False])
     def test_no_switch_is_sent_once_the_time_to_begin_has_passed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db import connection, connections
@@ -12,10 +13,11 @@ from django.utils import timezone
 
 from events_app.models import BackgroundTask, InvalidTransition, LifecycleEvent
 from sessions_app import endings, services, steps, work
-from sessions_app.drivers.base import Action
+from sessions_app.drivers.base import Action, Patience, Target
 from sessions_app.drivers.fake import FakeDriver
-from sessions_app.drivers.runner import Pump
+from sessions_app.drivers.runner import SLACK_SECONDS, Pump
 from sessions_app.models import BootSession, BootToken, BosOptions, Node, NodePhase, Phase
+from sessions_app.services_bos import set_options
 from sessions_app.states import Category, Operation, SessionResult, SessionStatus
 from tests.factories import make_bmc, make_node, make_nodes, make_olga, make_session, make_template
 
@@ -373,6 +375,33 @@ def test_a_worker_that_died_costs_one_claim_period(pump):
     assert row.due_at - timezone.now() <= work.CLAIM
     NodePhase.objects.filter(pk=claimed.id).update(due_at=timezone.now())
     assert drive(session, pump).result == SessionResult.SUCCEEDED
+
+
+def test_how_long_bmcs_are_waited_for_are_options(pump, monkeypatch):
+    """`pcs_read_timeout` is the claim, the rest in proportion; `bss_read_timeout` bounds the boot source."""
+    set_options(values={"pcs_read_timeout": 60, "bss_read_timeout": 30}, actor=None)
+    [node] = make_nodes(1, initial="on")
+    asked: list[Target] = []
+    submit = pump.submit
+    monkeypatch.setattr(
+        pump, "submit", lambda kind, targets, **more: asked.extend(targets) or submit(kind, targets, **more)
+    )
+    held: list[float] = []
+    claim = work.claim_due
+    monkeypatch.setattr(work, "claim_due", lambda **more: held.append(more["hold"]) or claim(**more))
+    drive(make_session(make_template([node])), pump)
+    assert set(held) == {timedelta(seconds=60)}
+    assert {target.seconds for target in asked} == {30.0}
+    assert {target.boot.seconds for target in asked if target.boot} == {15.0}
+
+
+@pytest.mark.parametrize("seconds", [10, 20, 86400])
+def test_a_claim_outlasts_whatever_is_begun_under_it(seconds):
+    options = {"pcs_read_timeout": seconds, "bss_read_timeout": 86400}
+    patience = Patience.of(options)
+    assert patience.claim == min(seconds, 120)
+    assert patience.begin + patience.operation + SLACK_SECONDS <= patience.claim
+    assert patience.boot <= patience.operation
 
 
 def test_a_killed_set_up_leaves_nothing_and_begins_again(pump, monkeypatch):
