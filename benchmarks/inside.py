@@ -123,10 +123,59 @@ def look(*, name: str) -> dict[str, Any]:
     }
 
 
+def invite(*, tasks: int) -> dict[str, Any]:
+    """Ada, a user of physics, Bob, its admin, and Root: ids and tokens by name; open background tasks of
+    Ada's; the number of the newest event."""
+    from accounts_app.models import Domain, User
+    from accounts_app.services import issue_key
+    from events_app.live import rows
+    from events_app.services import start_background_task
+
+    physics = Domain.objects.create(name="physics")
+    people: dict[str, dict[str, Any]] = {}
+    for name, role, domain in (
+        ("ada", "user", physics),
+        ("bob", "admin", physics),
+        ("root", "superadmin", None),
+    ):
+        user = User.objects.create_user(name, role=role, domain=domain)
+        issued = issue_key(user=user, actor=None)
+        people[name] = {"id": user.pk, "access_key": issued.access_key, "token": issued.token}
+    ada = User.objects.get(username="ada")
+    opened = [start_background_task(kind="soak", owner=ada, domain="physics") for _ in range(tasks)]
+    return {"people": people, "tasks": [str(task.pk) for task in opened], "newest": rows.newest()}
+
+
+def finish(*, task: str) -> bool:
+    """End a background task."""
+    from events_app.services import finish_background_task
+
+    return finish_background_task(task, status="done", message="k0z")
+
+
+def recorded(*, after: int) -> list[Any]:
+    """All events beyond a number, each as [number, name, area, subject_id, subject_name, domain, access_key,
+    user_id, data]."""
+    from events_app.models import LifecycleEvent
+
+    names = (
+        "number",
+        "name",
+        "area",
+        "subject_id",
+        "subject_name",
+        "domain",
+        "access_key",
+        "user_id",
+        "data",
+    )
+    return list(LifecycleEvent.objects.after(after).values_list(*names))
+
+
 def main() -> None:
     """Answer one line for each line, {"do": name, ...} with {"answer": ...} or {"error": text}."""
     django.setup()
-    doors = {"load": load, "start": start, "stand_still": stand_still, "look": look}
+    doors = {door.__name__: door for door in (load, start, stand_still, look, invite, finish, recorded)}
     for line in sys.stdin:
         asked = json.loads(line)
         try:

@@ -68,7 +68,7 @@ class Stand:
         """Start everything; return when the web server answers and the worker has been seen at work."""
         for name in ("run", "log", "notes"):
             (self.home / name).mkdir(parents=True)
-        self._run("redis")
+        self.run("redis")
         command = [sys.executable, "manage.py", "bootstrap", "--url", self.url]
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
@@ -86,7 +86,7 @@ class Stand:
             preexec_fn=die_with_parent,
         )
         for name in self._names[1:]:
-            self._run(name)
+            self.run(name)
         wait_for(self._ready, 120)
 
     def stop(self) -> None:
@@ -148,16 +148,19 @@ class Stand:
         """The end of a process's log."""
         return (self.home / "log" / f"{name}.log").read_text(errors="replace")[-3000:]
 
-    def _run(self, name: str) -> None:
+    def run(self, name: str, called: str = "", **extra: str) -> None:
+        """Start a line of the Procfile; a second one of a kind is `called` otherwise and has `extra` in its
+        environment."""
         command = str(parse_procfile((ROOT / "Procfile").read_text()).processes[name])
         program = f'"{sys.executable}" -m'
-        environment = dict(self.environment)
+        environment = {**self.environment, **extra}
+        called = called or name
         if name in self._traced:
             program += " benchmarks.traced"
             environment["MUSTER_BENCH_SQL"] = str(self.home / "notes" / name)
         command = command.replace("python -m", program, 1)
-        with (self.home / "log" / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(
+        with (self.home / "log" / f"{called}.log").open("ab") as log:
+            self.processes[called] = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {command}"],
                 cwd=ROOT,
                 env=environment,

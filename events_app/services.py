@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +22,7 @@ from events_app.states import BackgroundTaskStatus
 log = logging.getLogger(__name__)
 
 BELL_CHANNEL = "muster:bell"
+PAUSE = 2.0
 TELL_EVERY = timedelta(milliseconds=250)  # a background task tells of its progress at most 4 times a second
 
 
@@ -33,8 +35,25 @@ class _Pending(threading.local):
         self.wakes: dict[tuple[str, tuple[Any, ...]], Any] | None = None
 
 
+class _Pause:
+    """After a failure nobody tries again for `PAUSE` seconds: what is away, or does not answer, must not
+    hold up each commit anew."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def __bool__(self) -> bool:
+        return time.monotonic() < self._until
+
+    def begin(self) -> None:
+        """It has just failed."""
+        self._until = time.monotonic() + PAUSE
+
+
 _pending = _Pending()
 _bell: dict[str, redis.Redis] = {}
+_bell_pause = _Pause()
+_wake_pause = _Pause()
 
 
 @contextmanager
@@ -124,9 +143,12 @@ def _tell(events: list[LifecycleEvent]) -> None:
 def ring_bell(number: int) -> None:
     """Say over Redis that there are events up to `number`. A bell that can't ring is no fault: readers look
     by themselves every second."""
+    if _bell_pause:
+        return
     try:
         bell().publish(BELL_CHANNEL, str(number))
     except redis.RedisError as error:
+        _bell_pause.begin()
         log.debug("The bell did not ring: %s", error)
 
 
@@ -152,10 +174,13 @@ def wake(step: Any, *args: Any) -> None:
 
 
 def _send_wake(step: Any, arguments: tuple[Any, ...]) -> None:
+    if _wake_pause:
+        return
     try:
         step.apply_async(arguments, ignore_result=True, expires=60)
     except Exception as error:  # kombu raises its own, the client's and the socket's errors
-        log.warning("Could not wake %s: %s", step.name, error)
+        _wake_pause.begin()
+        log.warning("Could not wake %s, nor anybody for %g s: %s", step.name, PAUSE, error)
 
 
 # -- background tasks ---------------------------------------------------------------------------------

