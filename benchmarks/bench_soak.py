@@ -43,6 +43,7 @@ def _tell(report: Report, clients: int, outcome: Outcome) -> None:
     report.add(f"{name}: events", outcome.events, "", within=None)
     report.add(f"{name}: deliveries compared", outcome.deliveries, "", within=None)
     report.add(f"{name}: connections", outcome.connections, "", within=None)
+    report.add(f"{name}: longest wait for an answer", outcome.waited, "s", within=None)
     faults = ", ".join(f"{name} {count}×" for name, count in outcome.faults.items())
     refused = ", ".join(f"{status} {count}×" for status, count in outcome.refused.items())
     report.notes.append(f"{outcome.seconds:.0f} s; {faults}; refused: {refused or 'none'}")

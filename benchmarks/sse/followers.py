@@ -89,17 +89,19 @@ class Follower:
         self.names: Counter[str] = Counter()  # of events without an id
         self.refused: Counter[int] = Counter()  # by status
         self.connections = 0
-        self.silent = 0  # how often nothing came, not even a heartbeat
+        self.silent = 0  # how often nothing came on an open stream, not even a heartbeat
+        self.waited = 0.0  # the longest it took to get an answer, in seconds
         self.closed = False  # the stream said `server_close` and ended
         self.fault = ""
         self._ports, self._headers, self._turn = ports, dict(headers), first
-        self._restless, self._pace, self._keeps = restless, pace, keeps.encode()
+        self.restless = restless
+        self._pace, self._keeps = pace, keeps.encode()
         self._dice = random.Random(first)
 
     async def follow(self) -> None:
         """Listen and come back until the stream says that it is over, or something is wrong with it."""
         while not self.closed and not self.fault:
-            leave = self._dice.uniform(0.1, 2 * self._restless) if self._restless else None
+            leave = self._dice.uniform(0.1, 2 * self.restless) if self.restless else None
             try:
                 async with asyncio.timeout(leave):
                     await self._listen(self._ports[self._turn % len(self._ports)])
@@ -117,16 +119,18 @@ class Follower:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         loop = asyncio.get_running_loop()
         with contextlib.closing(connection):
+            began = loop.time()
             await loop.sock_connect(connection, ("127.0.0.1", port))
             headers = {"Host": f"127.0.0.1:{port}", **self._headers, "Last-Event-ID": self.cursor}
             lines = [f"GET {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
             await loop.sock_sendall(connection, "\r\n".join([*lines, "", ""]).encode())
             head = b""
             while b"\r\n\r\n" not in head:
-                data = await self._read(connection)
+                data = await loop.sock_recv(connection, 65536)
                 if not data:
                     return
                 head += data
+            self.waited = max(self.waited, loop.time() - began)
             head, rest = head.split(b"\r\n\r\n", 1)
             status = int(head.split(None, 2)[1])
             if status != 200:
@@ -198,14 +202,16 @@ class Followers:
             self.all.append(one)
             asyncio.run_coroutine_threadsafe(one.follow(), self._loop)
 
-    def wait(self, check: Callable[[Follower], object], limit: float) -> list[Follower]:
-        """Wait until `check` holds for all; those for which it did not within `limit` seconds."""
-        deadline = time.monotonic() + limit
-        left = list(self.all)
-        while left and time.monotonic() < deadline:
-            left = [one for one in left if not check(one)]
-            time.sleep(0.05)
-        return left
+    def wait(self, check: Callable[[Follower], object], limit: float) -> None:
+        """Wait until `check` holds for all; no longer than `limit` seconds after something last came."""
+        deadline, seen = 0.0, -1
+        while not all(check(one) for one in self.all):
+            came = sum(len(one.numbers) for one in self.all)
+            if came != seen:
+                seen, deadline = came, time.monotonic() + limit
+            elif time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
 
     @property
     def connections(self) -> int:

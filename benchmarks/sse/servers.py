@@ -223,7 +223,7 @@ class Muster(Server):
     def start_web(self) -> None:
         """The web process alone."""
         modules = {
-            "daphne": ["daphne", "-b", "127.0.0.1", "-p", str(self.port)],
+            "daphne": ["daphne", "-e", f"tcp:port={self.port}:interface=127.0.0.1:backlog=1024"],
             "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "warning",
                         "--backlog", "4096"],
         }  # fmt: skip

@@ -72,6 +72,7 @@ class Plan:
     burst: int = 10_000
     writers: int = 3
     pause: float = 2.0  # seconds between two faults
+    short: bool = False  # without what only repeats
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Outcome:
     events: int = 0
     deliveries: int = 0
     connections: int = 0
+    waited: float = 0.0  # the longest until an answer came, in seconds
     faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -175,10 +177,11 @@ class Soak:
 
     def _faults(self) -> list[Callable[[], None]]:
         found = [
-            self._kill_one_web_process, self._flush_redis, self._burst, self._kill_the_other,
-            self._kill_a_writer, self._tell_one_to_stop, self._freeze_redis, self._burst_and_kill,
-            self._kill_both,
+            self._kill_one_web_process, self._flush_redis, self._burst, self._kill_a_writer,
+            self._tell_one_to_stop, self._freeze_redis,
         ]  # fmt: skip
+        if not self._plan.short:
+            found += [self._kill_the_other, self._burst_and_kill, self._kill_both]
         self._dice.shuffle(found)
         return [*found, self._take_redis_away]
 
@@ -281,6 +284,8 @@ class Soak:
         wanted = {kind: [event for event in events if kind.passes(event)] for kind in self._kinds}
         pairs = list(zip(self._followers.all, cycle(self._kinds), strict=False))
         due = {one: wanted[kind][-1].number for one, kind in pairs}
+        for one in self._followers.all:
+            one.restless = 0.0
         self._followers.wait(
             lambda one: one.closed or (one.numbers and one.numbers[-1] >= due[one]), PATIENCE
         )
@@ -288,6 +293,7 @@ class Soak:
         for one, kind in pairs:
             self.outcome.deliveries += len(one.numbers)
             self.outcome.connections += one.connections
+            self.outcome.waited = max(self.outcome.waited, one.waited)
             self.outcome.refused.update(one.refused)
             self.outcome.losses += [
                 f"{kind.who} at {one.path}: {what}" for what in wrong(one, wanted[kind], marks)

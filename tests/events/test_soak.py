@@ -12,7 +12,7 @@ from benchmarks.sse.soak import UNLIMITED, Event, Plan, Soak, wrong
 from benchmarks.stand import stand
 from tests.postgres import Unavailable
 
-PLAN = Plan(clients=60, rounds=1, outage=4.0, burst=3000, writers=2, pause=0.5)
+PLAN = Plan(clients=60, rounds=1, outage=4.0, burst=3000, writers=2, pause=0.5, short=True)
 
 
 @pytest.mark.process
@@ -26,10 +26,10 @@ def test_nobody_with_a_cursor_misses_anything_whatever_is_killed(database: str):
     assert outcome.losses == []
     assert set(outcome.refused) <= {503}
     # It was what it should be: everybody had to come back, and there was something to miss.
-    assert outcome.connections > 3 * PLAN.clients
-    assert outcome.events > 2 * PLAN.burst
+    assert outcome.connections > 2 * PLAN.clients
+    assert outcome.events > PLAN.burst
     assert set(outcome.faults.values()) == {1}
-    assert len(outcome.faults) == 10
+    assert len(outcome.faults) == 7
 
 
 def event(number: int, name: str = "session_started", **data: Any) -> Event:
