@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from events_app.models import EventCounter
 from workflows_app.models import Deployment, Replica
 from workflows_app.models.deployments import stream_count
 from workflows_app.states import USABLE, WANTED_PUBLISHED
+
+LOAD_EVERY = 2.0  # seconds, for what changes by the passing of time: which gateways are at work
 
 
 @dataclass
@@ -32,6 +36,15 @@ class Routes:
         self.by_token: dict[str, Route] = {}
         self.busy: Counter[str] = Counter()
         self._turn = itertools.count()
+        self._newest: int | None = None  # event, when they were loaded
+        self._loaded_at = float("-inf")
+
+    def follow(self) -> None:
+        """Load them where anything has happened since the last time; replicas that change leave an event."""
+        newest = EventCounter.objects.filter(pk=1).values_list("last", flat=True).first()
+        if newest != self._newest or time.monotonic() - self._loaded_at > LOAD_EVERY:
+            self.load()
+            self._newest, self._loaded_at = newest, time.monotonic()
 
     def load(self) -> None:
         """Read the database: a few queries for all workflows together."""

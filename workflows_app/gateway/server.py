@@ -84,7 +84,7 @@ class GatewayServer:
         seen_at = 0.0
         clock = asyncio.get_running_loop().time
         while not stop.is_set():
-            if await self._in_database(self.routes.load):
+            if await self._in_database(self.routes.follow):
                 if clock() - seen_at >= SEEN_EVERY and await self._in_database(self._note_seen):
                     seen_at = clock()
                 with contextlib.suppress(DatabaseError):
@@ -107,9 +107,9 @@ class GatewayServer:
         return await sync_to_async(attempt)()
 
     def _note_seen(self) -> None:
-        Gateway.objects.update_or_create(
-            pk=self._id, defaults={"url": self._url, "host": self._name, "seen_at": timezone.now()}
-        )
+        seen = {"url": self._url, "host": self._name, "seen_at": timezone.now()}
+        if not Gateway.objects.filter(pk=self._id).update(**seen):
+            Gateway.objects.create(pk=self._id, **seen)
 
     # -- requests -------------------------------------------------------------------------------------
 
