@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
+from kubernetes.config import incluster_config
 
 from tests.base import wait_until
 from tests.workflows.conftest import service, status_of
 from tests.workflows.hosted import REF, plan
 from tests.workflows.testbeds import start_cluster
 from workflows_app import services, steps
+from workflows_app.drivers import kubernetes
 from workflows_app.drivers.base import Probe, RuntimeFault, Strategy
 from workflows_app.drivers.kubernetes import KubernetesRuntime
 from workflows_app.drivers.kubernetes_objects import (
@@ -23,6 +29,7 @@ from workflows_app.drivers.kubernetes_objects import (
     pod_status,
     rollout_of,
     service_states,
+    warnings_by_pod,
 )
 from workflows_app.models import Deployment
 
@@ -68,7 +75,40 @@ def unscheduled(reason: str, message: str) -> dict[str, Any]:
             ("CrashLoopBackOff", "back-off 10s"),
         ),
         (container({"running": {}}), {}, ("Running", "")),
-        (container({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), {}, ("OOMKilled", "")),
+        (
+            container(
+                {"waiting": {"reason": "ErrImagePull", "message": "rpc error: code = NotFound"}},
+            ),
+            {},
+            ("ErrImagePull", "rpc error: code = NotFound"),
+        ),
+        (
+            container({"terminated": {"reason": "OOMKilled", "exitCode": 137}}),
+            {},
+            ("OOMKilled", "exit code 137"),
+        ),
+        # A crash loop says how it ended, too: its own message is about the pause alone.
+        (
+            container(
+                {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
+                lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+            ),
+            {},
+            ("CrashLoopBackOff", "back-off 20s; ended before: OOMKilled, exit code 137"),
+        ),
+        (
+            container(
+                {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
+                lastState={"terminated": {"reason": "Error", "exitCode": 3, "message": "no such host\n"}},
+            ),
+            {},
+            ("CrashLoopBackOff", "back-off 20s; ended before: Error, exit code 3 (no such host)"),
+        ),
+        (
+            {**container({"running": {}}), "reason": "NodeLost", "message": "node n which was running pod p"},
+            {"deletionTimestamp": "2026-11-22T10:00:00Z"},
+            ("Unknown", ""),
+        ),
         (container({"terminated": {"exitCode": 3}}), {}, ("ExitCode:3", "")),
         (container({"terminated": {"exitCode": 0, "signal": 9}}), {}, ("Signal:9", "")),
         (
@@ -90,7 +130,7 @@ def unscheduled(reason: str, message: str) -> dict[str, Any]:
         (
             {"initContainerStatuses": [{"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]},
             {},
-            ("Init:Error", ""),
+            ("Init:Error", "exit code 1"),
         ),
         (
             {
@@ -160,6 +200,14 @@ def rolled(generation: int = 1, observed: int = 1, replicas: int = 1, **conditio
             ),
             ("Complete", "", ""),
         ),
+        # Scaled beyond a quota: rolled out it stays, and what hinders it is told.
+        (
+            rolled(
+                Progressing=("True", "NewReplicaSetAvailable", ""),
+                ReplicaFailure=("True", "FailedCreate", "exceeded quota"),
+            ),
+            ("Complete", "", "exceeded quota"),
+        ),
         (rolled(Progressing=("True", "ReplicaSetUpdated", "")), ("InProgress", "RollingOutReplicaSet", "")),
         (
             rolled(Progressing=("True", "NewReplicaSetCreated", "")),
@@ -228,6 +276,43 @@ def test_pods_are_ready_available_and_addressed_by_their_conditions():
     assert (replica.address, replica.started_at) == ("http://[fd00::1]:8080", None)
     ready["lastTransitionTime"] = "2999-01-01T00:00:00Z"
     assert service_states([each], [], [pod(status)])[0].replicas[0].available is False
+
+
+def test_a_pod_that_says_nothing_is_explained_by_its_newest_warning():
+    def event(reason: str, message: str, at: str, **more: Any) -> dict[str, Any]:
+        pointed = {"involvedObject": {"uid": "u"}, "type": "Warning", "lastTimestamp": at}
+        return {**pointed, "reason": reason, "message": message, **more}
+
+    warnings = warnings_by_pod(
+        [
+            event("FailedMount", "MountVolume.SetUp failed: secret not found", "2026-11-22T10:02:00Z"),
+            event("FailedMount", "older", "2026-11-22T10:01:00Z"),
+            event("FailedScheduling", "0/2 nodes are available", "2026-11-22T10:03:00Z"),
+            event("Pulled", "fine", "2026-11-22T10:04:00Z", type="Normal"),
+        ]
+    )
+    assert warnings == {"u": "MountVolume.SetUp failed: secret not found"}
+    creating = container({"waiting": {"reason": "ContainerCreating"}})
+    for status, expected in [
+        (creating, warnings["u"]),
+        (unscheduled("Unschedulable", "the scheduler's"), "the scheduler's"),
+        ({**container({"running": {}}), "conditions": [{"type": "Ready", "status": "True"}]}, ""),
+    ]:
+        (state,) = service_states([rolled()], [], [pod(status, uid="u")], "pod", warnings)
+        assert state.replicas[0].message == expected
+
+
+def test_of_pods_that_are_over_the_newest_are_shown():
+    evicted = [
+        pod(
+            {"phase": "Failed", "reason": "Evicted"},
+            name=f"p{day}",
+            creationTimestamp=f"2026-11-0{day}T10:00:00Z",
+        )
+        for day in range(1, 9)
+    ]
+    (state,) = service_states([rolled()], [], [*evicted, pod(container({"running": {}}), name="now")])
+    assert [replica.name for replica in state.replicas] == ["p6", "p7", "p8", "now"]
 
 
 def test_pods_without_their_deployment_are_what_is_left():
@@ -417,3 +502,73 @@ def test_what_kubernetes_refuses_is_permanent_and_in_its_words(driver):
     elsewhere = KubernetesRuntime("real", {"namespace": "nowhere"}, driver._secrets)
     with pytest.raises(RuntimeFault, match="nowhere"):
         elsewhere.apply(plan(image="a:1"))
+
+
+# The rights that docs/workflows.md asks for, and no others.
+RIGHTS = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: muster}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: muster}
+rules:
+- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [""], resources: [services], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [""], resources: [pods], verbs: [get, list, watch]}
+- {apiGroups: [apps], resources: [replicasets], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [pods/log], verbs: [get]}
+- {apiGroups: [""], resources: [events], verbs: [get, list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: muster}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: muster}
+subjects: [{kind: ServiceAccount, name: muster, namespace: inside}]
+"""
+
+
+@pytest.mark.kubernetes
+def test_inside_the_cluster_the_service_account_with_its_rights_is_enough(cluster, tmp_path, monkeypatch):
+    cluster.kubectl("create", "namespace", "inside")
+    (tmp_path / "rights.yaml").write_text(RIGHTS)
+    cluster.kubectl("--namespace", "inside", "apply", "--filename", str(tmp_path / "rights.yaml"))
+    (tmp_path / "asked.json").write_text('{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}')
+
+    def token() -> str:
+        path = "/api/v1/namespaces/inside/serviceaccounts/muster/token"
+        answer = cluster.kubectl("create", "--raw", path, "--filename", str(tmp_path / "asked.json"))
+        return json.loads(answer)["status"]["token"]
+
+    config = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
+    where = urlsplit(config["server"])
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", where.hostname)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(where.port))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr(kubernetes, "NAMESPACE_FILE", tmp_path / "namespace")
+    monkeypatch.setattr(kubernetes, "_clients", {})
+    (tmp_path / "token").write_text(token())
+    (tmp_path / "ca.crt").write_bytes(base64.b64decode(config["certificate-authority-data"]))
+    (tmp_path / "namespace").write_text("inside")
+    inside = KubernetesRuntime("inside", {"in_cluster": True}, {})
+    inside.apply(plan(image="a:1", probe=None, memory=2**40))
+    wait_until(lambda: any(each.message for each in inside.observe(REF).services[0].replicas), limit=60)
+    assert "depl-web" in cluster.kubectl("--namespace", "inside", "get", "deployments", "-o", "name")
+
+    def renew(text: str) -> None:
+        """Kubernetes replaces the file in time; the client reads it again after a minute."""
+        (tmp_path / "token").write_text(text)
+        hook = inside._client().configuration.refresh_api_key_hook
+        hook.__closure__[0].cell_contents.token_expires_at = datetime.min
+
+    renew("not a token any more")
+    with pytest.raises(RuntimeFault, match="credentials of this runtime are not valid"):
+        inside.observe(REF)
+    renew(token())
+    inside.remove(REF)
+    wait_until(lambda: not inside.observe(REF).services, limit=60)
+    with pytest.raises(RuntimeFault, match=r"forbidden: .*serviceaccount:inside:muster") as refused:
+        KubernetesRuntime("outside", {"in_cluster": True, "namespace": "default"}, {}).observe(REF)
+    assert refused.value.permanent

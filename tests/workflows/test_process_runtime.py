@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -72,15 +73,43 @@ def test_a_service_comes_up_is_reached_and_goes(running):
     assert list(running.driver.store.replicas.iterdir()) == []
 
 
-def test_it_sees_nothing_of_musters_own_environment(running, monkeypatch):
-    monkeypatch.setenv("MUSTER_SECRET_KEY", "not for services")
-    wanted = plan(
-        command=python("import os, time; print(sorted(os.environ)); time.sleep(1000)"), port=None, probe=None
-    )
+INSIDE = """
+import json, os, resource, time
+print(json.dumps({
+    "environment": sorted(os.environ), "files": sorted(os.listdir("/proc/self/fd")),
+    "cores": len(os.sched_getaffinity(0)), "core file": resource.getrlimit(resource.RLIMIT_CORE),
+    "data": resource.getrlimit(resource.RLIMIT_DATA)[0], "score": open("/proc/self/oom_score_adj").read(),
+}))
+time.sleep(1000)
+"""
+
+
+def test_it_sees_nothing_of_muster_and_keeps_to_its_limits(running, monkeypatch):
+    for name in ("SECRET_KEY", "ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL", "HOME"):
+        monkeypatch.setenv(f"MUSTER_{name}", "not for services")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "neither")
+    wanted = plan(command=python(INSIDE), port=None, probe=None, memory=2**28, cpu=0.5)
     running.driver.apply(wanted)
     (service,) = running.until_complete(wanted).services
-    wait_until(lambda: "PATH" in running.driver.logs(REF, KEY, service.replicas[0].name, 5))
-    assert "MUSTER_SECRET_KEY" not in running.driver.logs(REF, KEY, service.replicas[0].name, 5)
+    name = service.replicas[0].name
+    wait_until(lambda: "PATH" in running.driver.logs(REF, KEY, name, 5))
+    seen = json.loads(running.driver.logs(REF, KEY, name, 5))
+    allowed = {"HOME", "LANG", "LC_ALL", "LC_CTYPE", "MUSTER_RUN", "PATH", "PYTHONUNBUFFERED", "TZ", MARK}
+    assert set(seen["environment"]) <= allowed
+    assert seen["files"] == ["0", "1", "2", "3"]  # the fourth is the directory being read
+    assert (seen["cores"], seen["core file"], seen["data"]) == (1, [0, 0], 2**28)
+    assert seen["score"].strip() == "500"
+
+
+def test_a_log_is_cut(running, monkeypatch):
+    monkeypatch.setattr("workflows_app.drivers.hosted.supervisor.LOG_BYTES", 50_000)
+    code = "import time\nfor n in range(10**9): print(n, 'x' * 1000); time.sleep(0 if n < 1000 else 1000)"
+    wanted = plan(command=python(code), port=None, probe=None)
+    running.driver.apply(wanted)
+    (service,) = running.until_complete(wanted).services
+    home = running.driver.store.replicas / service.replicas[0].name
+    wait_until(lambda: (home / "log.1").exists() and (home / "log").stat().st_size < 50_000, limit=60)
+    assert (home / "log.1").stat().st_size == 50_000
 
 
 def test_a_new_supervisor_finds_what_runs_and_how_it_ended(running):

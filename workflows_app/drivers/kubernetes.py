@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import urllib3
@@ -26,22 +28,35 @@ from workflows_app.drivers.kubernetes_objects import (
     deployment,
     deployment_name,
     network_service,
+    says_nothing,
     service_states,
+    warnings_by_pod,
 )
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = (3.0, 10.0)  # seconds to connect, to answer
 WATCH_SECONDS = 240  # the server ends a watch then; it is resumed where it was
+SHORT_WATCH = 1.0  # a watch that the server ends so soon is not begun again at once
+MOST_EVENTS = 500
 FLUSH_SECONDS = 0.3  # changes of so long are told together
 MANAGER = "muster"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
-GONE = 410
+UNAUTHORIZED, ABSENT, GONE = 401, 404, 410
 # What repeating doesn't help: refused credentials, no such namespace, an object that is not valid.
 PERMANENT = frozenset({400, 401, 403, 404, 405, 422})
 
-_clients: dict[str, client.ApiClient] = {}
+# What is wrong with credentials: when they are loaded; when a token's file is read again, in any call.
+UNUSABLE = (ConfigException, yaml.YAMLError, TypeError, OSError, KeyError, ValueError)
+NOT_RENEWED = (ConfigException, OSError)
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_clients: dict[str, tuple[client.ApiClient, str]] = {}
 _clients_lock = threading.Lock()
+
+
+class Absent(RuntimeFault):
+    """There is no such object."""
 
 
 class KubernetesRuntime(RuntimeDriver):
@@ -51,7 +66,8 @@ class KubernetesRuntime(RuntimeDriver):
     label = "Kubernetes"
     watches = True
     settings: ClassVar[tuple[Setting, ...]] = (
-        Setting("namespace", "Namespace", default="default"),
+        Setting("namespace", "Namespace",
+                help="By default that of the pod that Muster runs in, or of the context, else default."),
         Setting("kubeconfig", "Kubeconfig", secret=True, help="The file's content."),
         Setting("kubeconfig_path", "Path of a kubeconfig", help="On every machine that runs a worker."),
         Setting("context", "Context", help="Of the kubeconfig; by default its current one."),
@@ -69,7 +85,7 @@ class KubernetesRuntime(RuntimeDriver):
         ]
 
     def apply(self, plan: Plan) -> None:
-        namespace = self._settings["namespace"]
+        namespace = self._namespace()
         apps, core = client.AppsV1Api(self._client()), client.CoreV1Api(self._client())
         options: dict[str, Any] = {"field_manager": MANAGER, "force": True, "_content_type": APPLY}
         for service in plan.services:
@@ -88,7 +104,7 @@ class KubernetesRuntime(RuntimeDriver):
         self._delete_others(ref, set(), set())
 
     def _delete_others(self, ref: str, deployments: set[str], services: set[str]) -> None:
-        namespace = self._settings["namespace"]
+        namespace = self._namespace()
         apps, core = client.AppsV1Api(self._client()), client.CoreV1Api(self._client())
         for name in self._names(core.list_namespaced_service, ref) - services:
             self._delete(core.delete_namespaced_service, name, namespace)
@@ -101,22 +117,38 @@ class KubernetesRuntime(RuntimeDriver):
 
     def _delete(self, delete: Callable[..., Any], name: str, namespace: str, **options: Any) -> None:
         try:
-            delete(name, namespace, _preload_content=False, _request_timeout=TIMEOUT, **options)
-        except ApiException as error:
-            if error.status != 404:
-                raise _fault(error) from None
-        except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(error) from None
+            self._raw(delete, name, namespace, **options)
+        except Absent:
+            return
 
     def observe(self, ref: str) -> Observation:
         apps, core = client.AppsV1Api(self._client()), client.CoreV1Api(self._client())
-        deployments = self._list(apps.list_namespaced_deployment, ref)
+        # From what is made last to what is made first: who owns a pod that was seen is seen as well.
         pods = self._list(core.list_namespaced_pod, ref)
-        replica_sets = self._list(apps.list_namespaced_replica_set, ref) if deployments else []
+        replica_sets = self._list(apps.list_namespaced_replica_set, ref) if pods else []
+        deployments = self._list(apps.list_namespaced_deployment, ref)
         leftovers = not deployments and bool(self._list(core.list_namespaced_service, ref))
         plans = {each["metadata"].get("annotations", {}).get(PLAN, "") for each in deployments}
         states = service_states(deployments, replica_sets, pods, self._settings["route"])
+        if any(says_nothing(replica) for state in states for replica in state.replicas):
+            warnings = self._warnings(core)
+            states = service_states(deployments, replica_sets, pods, self._settings["route"], warnings)
         return Observation(plans.pop() if len(plans) == 1 else "", states, leftovers)
+
+    def _warnings(self, core: client.CoreV1Api) -> dict[str, str]:
+        """What Kubernetes says of pods in events alone: a volume that can't be mounted, a probe that fails.
+        Nothing where the right to read events is missing: the status goes without them."""
+        try:
+            found = self._call(
+                core.list_namespaced_event,
+                self._namespace(),
+                field_selector="involvedObject.kind=Pod,type=Warning",
+                limit=MOST_EVENTS,
+            )
+        except RuntimeFault as fault:
+            log.debug("No events of %s: %s", self.name, fault)
+            return {}
+        return warnings_by_pod(found["items"])
 
     def logs(self, ref: str, service: str, replica: str, lines: int) -> str:
         core = client.CoreV1Api(self._client())
@@ -127,7 +159,7 @@ class KubernetesRuntime(RuntimeDriver):
         }
         if replica not in known:
             raise RuntimeFault(f"There is no pod {replica[:100]!r} of this service.", permanent=True)
-        namespace = self._settings["namespace"]
+        namespace = self._namespace()
         answer = self._raw(core.read_namespaced_pod_log, replica, namespace, tail_lines=lines)
         return answer.decode("utf-8", "replace")
 
@@ -164,7 +196,10 @@ class KubernetesRuntime(RuntimeDriver):
             while not stop.is_set() and not faults:
                 if not version:
                     version = self._list_all(list_, found)
+                began = time.monotonic()
                 version = self._follow(list_, version, stop, found)
+                if time.monotonic() - began < SHORT_WATCH:
+                    stop.wait(SHORT_WATCH)
         except RuntimeFault as fault:
             faults.append(fault)
         except Exception as error:
@@ -174,7 +209,7 @@ class KubernetesRuntime(RuntimeDriver):
     def _list_all(self, list_: Callable[..., Any], found: set[str]) -> str:
         """Everything of ours counts as changed; return from where to watch."""
         selector = ",".join(f"{name}={value}" for name, value in MANAGED_BY.items())
-        answer = json.loads(self._raw(list_, self._settings["namespace"], label_selector=selector))
+        answer = json.loads(self._raw(list_, self._namespace(), label_selector=selector))
         found.update(_ref(each) for each in answer["items"])
         return answer["metadata"]["resourceVersion"]
 
@@ -183,7 +218,7 @@ class KubernetesRuntime(RuntimeDriver):
         selector = ",".join(f"{name}={value}" for name, value in MANAGED_BY.items())
         try:
             response = list_(
-                self._settings["namespace"],
+                self._namespace(),
                 label_selector=selector,
                 watch=True,
                 allow_watch_bookmarks=True,
@@ -198,6 +233,8 @@ class KubernetesRuntime(RuntimeDriver):
             raise _fault(error) from None
         except urllib3.exceptions.HTTPError as error:
             raise _unreachable(error) from None
+        except NOT_RENEWED as error:
+            raise _unusable(error) from None
         try:
             for line in iter_resp_lines(response):
                 if stop.is_set():
@@ -222,7 +259,7 @@ class KubernetesRuntime(RuntimeDriver):
     # -- calls ----------------------------------------------------------------------------------------
 
     def _list(self, list_: Callable[..., Any], ref: str) -> list[dict[str, Any]]:
-        answer = self._call(list_, self._settings["namespace"], label_selector=f"{REF}={ref}")
+        answer = self._call(list_, self._namespace(), label_selector=f"{REF}={ref}")
         items: list[dict[str, Any]] = answer["items"]
         return items
 
@@ -238,10 +275,20 @@ class KubernetesRuntime(RuntimeDriver):
             raise _fault(error) from None
         except urllib3.exceptions.HTTPError as error:
             raise _unreachable(error) from None
+        except NOT_RENEWED as error:
+            raise _unusable(error) from None
         return data
 
     def _client(self) -> client.ApiClient:
-        """A client for these credentials, made once in this process. Raises RuntimeFault."""
+        """A client for these credentials. Raises RuntimeFault."""
+        return self._connection()[0]
+
+    def _namespace(self) -> str:
+        """The namespace that is set, else that of the credentials. Raises RuntimeFault."""
+        return self._settings["namespace"] or self._connection()[1]
+
+    def _connection(self) -> tuple[client.ApiClient, str]:
+        """Client and namespace of these credentials, made once in this process."""
         path = self._settings["kubeconfig_path"]
         stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else 0
         values = json.dumps([self._settings, self._secrets, stamp], sort_keys=True)
@@ -251,24 +298,32 @@ class KubernetesRuntime(RuntimeDriver):
                 _clients[key] = self._connect()
             return _clients[key]
 
-    def _connect(self) -> client.ApiClient:
+    def _connect(self) -> tuple[client.ApiClient, str]:
         settings = client.Configuration()
-        context = self._settings["context"] or None
         try:
-            if self._settings["in_cluster"]:
-                config.load_incluster_config(client_configuration=settings)
-            elif self._secrets.get("kubeconfig"):
-                values = yaml.safe_load(self._secrets["kubeconfig"])
-                config.load_kube_config_from_dict(values, context=context, client_configuration=settings)
-            else:
-                path = self._settings["kubeconfig_path"] or None
-                config.load_kube_config(path, context=context, client_configuration=settings)
-        except (ConfigException, yaml.YAMLError, TypeError, OSError, KeyError, ValueError) as error:
-            # Not its text: that may quote the kubeconfig, which holds keys.
-            words = f"The credentials of this cluster can't be used ({type(error).__name__})."
-            raise RuntimeFault(words, permanent=True) from None
+            namespace = self._load(settings)
+        except UNUSABLE as error:
+            raise _unusable(error) from None
         settings.retries = False
-        return client.ApiClient(settings)
+        return client.ApiClient(settings), namespace or "default"
+
+    def _load(self, settings: client.Configuration) -> str:
+        """Fill in the credentials; answer their namespace, "" where they name none."""
+        name = self._settings["context"] or None
+        if self._settings["in_cluster"]:
+            config.load_incluster_config(client_configuration=settings)
+            return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else ""
+        if self._secrets.get("kubeconfig"):
+            values = yaml.safe_load(self._secrets["kubeconfig"])
+            config.load_kube_config_from_dict(values, context=name, client_configuration=settings)
+            contexts, active = values["contexts"], {"name": values.get("current-context")}
+        else:
+            path = self._settings["kubeconfig_path"] or None
+            config.load_kube_config(path, context=name, client_configuration=settings)
+            contexts, active = config.list_kube_config_contexts(path)
+        used = name or active["name"]
+        found: dict[str, Any] = next((each["context"] for each in contexts if each["name"] == used), {})
+        return found.get("namespace") or ""
 
 
 def _ref(each: dict[str, Any]) -> str:
@@ -281,7 +336,16 @@ def _fault(error: ApiException) -> RuntimeFault:
         message = json.loads(error.body or "")["message"]
     except (TypeError, ValueError, KeyError):
         message = error.reason or "no reason given"
-    return RuntimeFault(f"Kubernetes refuses: {message}", permanent=error.status in PERMANENT)
+    if error.status == UNAUTHORIZED:
+        message = f"the credentials of this runtime are not valid, or not any more ({message})"
+    kind = Absent if error.status == ABSENT else RuntimeFault
+    return kind(f"Kubernetes refuses: {message}", permanent=error.status in PERMANENT)
+
+
+def _unusable(error: Exception) -> RuntimeFault:
+    # Not its text: that may quote the kubeconfig, which holds keys.
+    words = f"The credentials of this cluster can't be used ({type(error).__name__})."
+    return RuntimeFault(words, permanent=True)
 
 
 def _unreachable(error: Exception) -> RuntimeFault:

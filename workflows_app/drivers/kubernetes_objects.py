@@ -7,6 +7,7 @@ Sources of each field: contracts, workflows 12.5 and RUNTIMES 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ PLAN, RESTARTS = "muster.local/plan", "muster.local/restarts"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "muster"}
 REVISION = "deployment.kubernetes.io/revision"
 TEMPLATE_HASH = "pod-template-hash"
+FINISHED_SHOWN = 3
 ROLLING = frozenset({"NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated"})
 
 Json = Mapping[str, Any]
@@ -150,10 +152,15 @@ def network_service(plan: Plan, service: ServicePlan) -> dict[str, Any]:
 
 
 def service_states(
-    deployments: Iterable[Json], replica_sets: Sequence[Json], pods: Sequence[Json], route: str = "pod"
+    deployments: Iterable[Json],
+    replica_sets: Sequence[Json],
+    pods: Sequence[Json],
+    route: str = "pod",
+    warnings: Mapping[str, str] | None = None,
 ) -> tuple[ServiceState, ...]:
     """Every Deployment with its pods; pods whose Deployment is gone already, as services of which none is
-    asked for. `route`: "pod" sends requests to the pods' own addresses, "service" to the Service's."""
+    asked for. `route`: "pod" sends requests to the pods' own addresses, "service" to the Service's.
+    `warnings`: by a pod's UID, for pods that are not ready and say nothing about it themselves."""
     now = datetime.now(UTC)
     left: dict[str, list[Json]] = {}
     for pod in pods:
@@ -162,10 +169,39 @@ def service_states(
     for each in deployments:
         key = each["metadata"]["labels"][SERVICE]
         states.append(_service_state(each, replica_sets, left.pop(key, []), route, now))
+    if warnings:
+        by_name = {pod["metadata"]["name"]: warnings.get(pod["metadata"].get("uid", ""), "") for pod in pods}
+        states = [_with_warnings(state, by_name) for state in states]
     for key, orphans in left.items():
         replicas = tuple(replica_state(pod, "", 0, "", now) for pod in orphans)
         states.append(ServiceState(key, 0, 0, Rollout.IN_PROGRESS, Reason.ROLLING_OUT, replicas=replicas))
     return tuple(states)
+
+
+def _with_warnings(state: ServiceState, by_name: Mapping[str, str]) -> ServiceState:
+    replicas = tuple(
+        replace(replica, message=by_name[replica.name]) if says_nothing(replica) else replica
+        for replica in state.replicas
+    )
+    return replace(state, replicas=replicas)
+
+
+def says_nothing(replica: ReplicaState) -> bool:
+    """Whether it is not ready, and its own status has no word about that."""
+    return not (replica.ready or replica.message or replica.state == "Terminating")
+
+
+def warnings_by_pod(events: Iterable[Json]) -> dict[str, str]:
+    """The newest warning about each pod, by its UID. What the scheduler says stands in the pod itself, and
+    only as long as it holds."""
+    newest: dict[str, tuple[str, str]] = {}
+    for event in events:
+        uid = event.get("involvedObject", {}).get("uid", "")
+        times = [event.get(name) for name in ("lastTimestamp", "eventTime", "firstTimestamp")]
+        at = (event.get("series") or {}).get("lastObservedTime") or next(filter(None, times), "")
+        if event.get("type") == "Warning" and event.get("reason") != "FailedScheduling":
+            newest[uid] = max(newest.get(uid, ("", "")), (at, event.get("message") or ""))
+    return {uid: message for uid, (_, message) in newest.items()}
 
 
 def _service_state(
@@ -177,6 +213,9 @@ def _service_state(
     newest = newest_hash(each, replica_sets)
     address = _service_address(each) if route == "service" else ""
     ordered = sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+    # Kubernetes keeps pods that were evicted, and others that are over, for long: the newest tell enough.
+    over = [pod for pod in ordered if pod.get("status", {}).get("phase") in {"Failed", "Succeeded"}]
+    ordered = [pod for pod in ordered if pod not in over[:-FINISHED_SHOWN]]
     return ServiceState(
         id=each["metadata"]["labels"][SERVICE],
         desired=spec.get("replicas", 1),
@@ -204,7 +243,8 @@ def rollout_of(each: Json) -> tuple[Rollout, Reason, str]:
     words = progressing.get("message", "")
     word = progressing.get("reason", "")
     if word == "NewReplicaSetAvailable":
-        return Rollout.COMPLETE, Reason.NONE, ""
+        # Scaling alone is not judged again: what hinders it is told all the same.
+        return Rollout.COMPLETE, Reason.NONE, _failure_words(failure)
     if failure.get("status") == "True" and (word == "ProgressDeadlineExceeded" or not status.get("replicas")):
         return Rollout.FAILED, Reason.REPLICA_FAILURE, failure.get("message", "")
     if word in {"ProgressDeadlineExceeded", "ReplicaSetCreateError"}:
@@ -217,8 +257,11 @@ def rollout_of(each: Json) -> tuple[Rollout, Reason, str]:
         return Rollout.IN_PROGRESS, Reason.PAUSED, words
     if not progressing and _all_there(each):
         return Rollout.COMPLETE, Reason.NONE, ""
-    message = failure.get("message", "") if failure.get("status") == "True" else ""
-    return Rollout.IN_PROGRESS, Reason.ROLLING_OUT, message
+    return Rollout.IN_PROGRESS, Reason.ROLLING_OUT, _failure_words(failure)
+
+
+def _failure_words(failure: Json) -> str:
+    return failure.get("message", "") if failure.get("status") == "True" else ""
 
 
 def _all_there(each: Json) -> bool:
@@ -287,9 +330,9 @@ def _init_status(pod: Json) -> tuple[str, str] | None:
         if ended is not None:
             if ended.get("exitCode") == 0:
                 continue
-            return f"Init:{_ending(ended)}", ended.get("message", "")
+            return f"Init:{_ending(ended)}", _ended_words(ended)
         if waiting is not None and waiting.get("reason") not in (None, "", "PodInitializing"):
-            return f"Init:{waiting['reason']}", waiting.get("message", "")
+            return f"Init:{waiting['reason']}", _waiting_words(each)
         return f"Init:{place}/{len(statuses)}", ""
     return None
 
@@ -301,9 +344,9 @@ def _container_status(pod: Json) -> tuple[str, str] | None:
         state = each.get("state", {})
         waiting, ended = state.get("waiting"), state.get("terminated")
         if waiting and waiting.get("reason"):
-            found = waiting["reason"], waiting.get("message", "")
+            found = waiting["reason"], _waiting_words(each)
         elif ended is not None:
-            found = _ending(ended), ended.get("message", "")
+            found = _ending(ended), _ended_words(ended)
         elif each.get("ready") and state.get("running") is not None:
             running = True
     if found and found[0] == "Completed" and running:
@@ -316,6 +359,25 @@ def _ending(ended: Json) -> str:
     if ended.get("reason"):
         return str(ended["reason"])
     return f"Signal:{ended['signal']}" if ended.get("signal") else f"ExitCode:{ended.get('exitCode', 0)}"
+
+
+def _ended_words(ended: Json) -> str:
+    """What it left as its last message, else its exit code where that tells something."""
+    code = ended.get("exitCode", 0)
+    return ended.get("message", "").strip() or (f"exit code {code}" if code and ended.get("reason") else "")
+
+
+def _waiting_words(container: Json) -> str:
+    """The message of a container that waits; in a crash loop also how it ended the last time, which its
+    status shows only for the moment of the end."""
+    waiting = container["state"]["waiting"]
+    words: str = waiting.get("message", "")
+    ended = container.get("lastState", {}).get("terminated")
+    if waiting["reason"] != "CrashLoopBackOff" or not ended:
+        return words
+    last = ", ".join(filter(None, [str(ended.get("reason") or ""), f"exit code {ended.get('exitCode', 0)}"]))
+    said = ended.get("message", "").strip()
+    return f"{words}; ended before: {last}{f' ({said})' if said else ''}".removeprefix("; ")
 
 
 def _condition(pod: Json, kind: str) -> Json:

@@ -7,6 +7,7 @@ directory of its own, on a port of its own (variable PORT).
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import re
@@ -15,7 +16,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,6 +73,8 @@ class ProcessHost(Host):
     def __init__(self, store: Any, settings: Any) -> None:
         super().__init__(store, settings)
         self._shims: dict[str, subprocess.Popen[bytes]] = {}
+        self._cores: Counter[int] = Counter()  # core -> replicas that are bound to it
+        self._cores_lock = threading.Lock()
 
     def start(self, replica: Replica) -> None:
         home = replica.home(self.store)
@@ -83,6 +88,7 @@ class ProcessHost(Host):
             replica.port = free_port()
         environment = self._environment(replica, place, work)
         command = [*replica.plan.command, *replica.plan.args]
+        cores = self._choose_cores(replica.plan.cpu)
         write_json(
             place / "spec.json",
             {
@@ -90,6 +96,7 @@ class ProcessHost(Host):
                 "environment": environment,
                 "directory": str(work),
                 "memory": replica.plan.memory,
+                "cores": cores,
             },
         )
         log = os.open(home / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -109,6 +116,22 @@ class ProcessHost(Host):
             os.close(log)
         self._shims[replica.name] = shim
         self._await(replica, place, shim)
+        replica.details["cores"] = cores
+
+    def _choose_cores(self, cpu: float | None) -> list[int]:
+        """The cores a replica may use, those that fewest are bound to; none named where it may use all.
+
+        Whole ones: without cgroups of our own, the kernel gives no parts of them.
+        """
+        if cpu is None or not hasattr(os, "sched_getaffinity"):
+            return []
+        ours = sorted(os.sched_getaffinity(0))
+        if cpu >= len(ours):
+            return []
+        with self._cores_lock:
+            chosen = sorted(ours, key=lambda core: self._cores[core])[: math.ceil(cpu)]
+            self._cores.update(chosen)
+        return chosen
 
     def _await(self, replica: Replica, place: Path, shim: subprocess.Popen[bytes]) -> None:
         """Until the process has a number; what becomes of it, `look` will tell."""
@@ -130,6 +153,8 @@ class ProcessHost(Host):
         return {**values, **replica.plan.environment, MARK: str(place)}
 
     def look(self, replicas: Collection[Replica]) -> dict[str, Seen]:
+        with self._cores_lock:
+            self._cores = Counter(core for each in replicas for core in each.details.get("cores", ()))
         return {replica.name: self._look(replica) for replica in replicas}
 
     def _look(self, replica: Replica) -> Seen:

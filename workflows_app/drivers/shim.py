@@ -47,6 +47,13 @@ def _become(spec, started):
             signal.signal(number, signal.SIG_DFL)
         if spec["memory"]:
             resource.setrlimit(resource.RLIMIT_DATA, (spec["memory"], spec["memory"]))
+        if spec["cores"]:
+            os.sched_setaffinity(0, spec["cores"])
+        # A core file would hold secrets and fill the disk.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # Where the machine runs out of memory, replicas end before Muster does.
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
         os.chdir(spec["directory"])
         os.set_inheritable(started, False)
         os.execvpe(spec["command"][0], spec["command"], spec["environment"])  # noqa: S606

@@ -289,8 +289,9 @@ class Supervisor:
             path = replica.home(self.store) / "log"
             try:
                 if path.stat().st_size > LOG_BYTES:
-                    shutil.copyfile(path, path.with_suffix(".1"))
                     with path.open("r+b") as file:
+                        file.seek(-LOG_BYTES, os.SEEK_END)
+                        path.with_suffix(".1").write_bytes(file.read(LOG_BYTES))
                         file.truncate(0)
             except OSError:
                 continue
