@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -90,7 +91,8 @@ def _process(request) -> Iterator[World]:
 def _container(request) -> Iterator[World]:
     from workflows_app.drivers.container import ContainerRuntime
 
-    url = request.getfixturevalue("podman").url
+    # Docker's where a socket of its Engine is named; the image is then brought there by hand.
+    url = os.environ.get("MUSTER_TEST_DOCKER") or request.getfixturevalue("podman").url
     # The host's network: a bridge would change the machine that runs the tests.
     yield from _hosted(
         ContainerRuntime("contract", {"url": url, "network": "host", "pull": "never"}, {}), with_image

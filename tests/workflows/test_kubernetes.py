@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -465,7 +466,7 @@ def test_changes_are_told_by_a_watch_and_nothing_is_polled(cluster, driver):
     wait_until(lambda: REF in told, what="word of the change")
     wait_until(lambda: driver.observe(REF).services[0].replicas)
     told.clear()
-    cluster.kubectl("annotate", "pods", "--all", "seen=yes")
+    cluster.kubectl("annotate", "pods", "--all", "--overwrite", f"seen={time.time_ns()}")
     wait_until(lambda: REF in told, what="word of a pod")
     driver.remove(REF)
     wait_until(lambda: not driver.observe(REF).services)
