@@ -40,7 +40,7 @@ def run() -> int:
         if not claimed:
             return 0
         for configuration, items in _by_configuration(claimed).items():
-            _apply(configuration, items)
+            _apply(configuration, items, options["cfs_read_timeout"])
         return len(claimed)
     finally:
         _places.release()
@@ -54,7 +54,7 @@ def _by_configuration(items: list[Work]) -> dict[str, list[Work]]:
     return found
 
 
-def _apply(configuration: str, items: list[Work]) -> None:
+def _apply(configuration: str, items: list[Work], read_seconds: float) -> None:
     if not configuration:
         work.write([Done(item, flow.SUCCEEDED) for item in items])
         return
@@ -63,7 +63,9 @@ def _apply(configuration: str, items: list[Work]) -> None:
         return
     names = [item.node for item in items]
     try:
-        outcomes = get_driver().apply(configuration, names, wanted=lambda: _renew(items))
+        driver = get_driver()
+        driver.read_seconds = read_seconds
+        outcomes = driver.apply(configuration, names, wanted=lambda: _renew(items))
     except Exception:
         log.exception("Configuration %s failed", configuration)
         outcomes = dict.fromkeys(names, Outcome("The configuration could not be run; the log says why."))

@@ -19,18 +19,20 @@ def artifacts_of(boot_set: Mapping[str, Any], *, actual_state_ttl: str) -> BootA
     A registered image says what its manifest holds; of others the kernel and initrd stand beside the
     manifest, as in every image that BOS boots.
     """
-    path = boot_set["path"]
-    image = BootImage.objects.filter(path=path).first()
-    if image is not None:
-        kernel, initrd, parameters = image.kernel, image.initrd, image.boot_parameters
-    else:
-        kernel, initrd, parameters = f"{parent_of(path)}/kernel", f"{parent_of(path)}/initrd", ""
-    etag = boot_set.get("etag") or (image.etag if image else "")
-    words = [parameters, boot_set.get("kernel_parameters") or "", *_root(boot_set, path, etag)]
-    words.append(f"bos_update_frequency={actual_state_ttl}")
+    image = image_of(boot_set)
+    etag = boot_set.get("etag") or image.etag
+    words = [image.boot_parameters, boot_set.get("kernel_parameters") or ""]
+    words += [*_root(boot_set, boot_set["path"], etag), f"bos_update_frequency={actual_state_ttl}"]
     return BootArtifacts.of(
-        kernel=kernel, initrd=initrd, kernel_parameters=" ".join(word for word in words if word)
+        kernel=image.kernel, initrd=image.initrd, kernel_parameters=" ".join(word for word in words if word)
     )
+
+
+def image_of(boot_set: Mapping[str, Any]) -> BootImage:
+    """The registered image, or what an unregistered one is taken to be."""
+    path, folder = boot_set["path"], parent_of(boot_set["path"])
+    registered = BootImage.objects.filter(path=path).first()
+    return registered or BootImage(path=path, kernel=f"{folder}/kernel", initrd=f"{folder}/initrd")
 
 
 def _root(boot_set: Mapping[str, Any], path: str, etag: str) -> list[str]:

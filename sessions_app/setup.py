@@ -25,6 +25,7 @@ from sessions_app.models import (
     Phase,
 )
 from sessions_app.models.sessions import NodePhaseQuerySet
+from sessions_app.reading import TooSlow
 from sessions_app.states import (
     FIRST_STEP,
     OFF_STEPS,
@@ -42,8 +43,9 @@ from sessions_app.targets import Candidate, Chosen, choose
 NO_NODES = "No nodes were found to act upon."  # the original's words (contracts, BOS 4.3)
 
 
-def set_up_session(session_id: int) -> bool:
-    """Bring a pending session to running, in one transaction; False where it was not pending any more.
+def set_up_session(session_id: int, fault: str = "") -> bool:
+    """Bring a pending session to running, in one transaction; False where it was not pending any more. With
+    a `fault` of its image it ends instead.
 
     A worker killed in the middle leaves nothing behind; the next tick begins again.
     """
@@ -60,6 +62,9 @@ def set_up_session(session_id: int) -> bool:
             why = f"Session template '{session.template_name}' was deleted before the session began."
             endings.finish_session(session, result=SessionResult.ERROR, error=why)
             return True
+        if fault:
+            endings.finish_session(session, result=SessionResult.ERROR, error=fault)
+            return True
         try:
             chosen = choose(
                 session.template.boot_sets,
@@ -67,7 +72,7 @@ def set_up_session(session_id: int) -> bool:
                 include_disabled=session.include_disabled,
                 domain=session.domain,
             )
-        except LimitError as error:
+        except (LimitError, TooSlow) as error:
             endings.finish_session(session, result=SessionResult.ERROR, error=str(error))
             return True
         if not chosen.count:

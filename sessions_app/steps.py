@@ -10,7 +10,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from events_app.services import note_seen, wake
-from sessions_app import configuring, endings, flow, setup, upkeep, work
+from sessions_app import configuring, endings, flow, imagefaults, setup, upkeep, work
 from sessions_app.drivers.base import Patience, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
 from sessions_app.flow import Limits, Move
@@ -159,8 +159,17 @@ class Advance:
 @shared_task(ignore_result=True)
 def start_pending() -> None:
     """Give pending sessions their nodes, oldest first."""
-    pending = BootSession.objects.filter(status=SessionStatus.PENDING).order_by("created_at")
-    begun = [setup.set_up_session(session_id) for session_id in pending.values_list("id", flat=True)[:20]]
+    found = BootSession.objects.filter(status=SessionStatus.PENDING).order_by("created_at")
+    pending = list(found.select_related("template")[:20])
+    # A server of images that does not answer must not keep those waiting who need nothing of it.
+    asked = [session for session in pending if imagefaults.files_of(session)]
+    begun = [setup.set_up_session(session.pk) for session in pending if session not in asked]
+    if any(begun):
+        wake(advance_nodes)
+    faults = imagefaults.faults_of(asked) if asked else None
+    if faults is None:
+        return
+    begun = [setup.set_up_session(session.pk, faults.get(session.pk, "")) for session in asked]
     if any(begun):
         wake(advance_nodes)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from accounts_app.models import Domain
 from sessions_app.limit import Term, apply_limit, lists_of, parse_limit
-from sessions_app.models import Node, NodeGroup
+from sessions_app.models import BosOptions, Node, NodeGroup
 from sessions_app.models.nodes import natural
+from sessions_app.reading import within
 
 NAMES_AT_ONCE = 5000
 FEW_TERMS = 3  # so many names of a limit are looked up one by one
@@ -99,8 +100,15 @@ def choose(
 
     Lists, groups and roles together, narrowed by the limit, without locked nodes, other tenants' nodes,
     other architectures and (unless `include_disabled`) disabled hardware. A node in two boot sets belongs
-    to the later one. Raises LimitError.
+    to the later one. Raises LimitError, and TooSlow where the inventory takes longer than it may.
     """
+    with within(BosOptions.current()["hsm_read_timeout"]):
+        return _choose(boot_sets, limit=limit, include_disabled=include_disabled, domain=domain)
+
+
+def _choose(
+    boot_sets: dict[str, dict[str, Any]], *, limit: str, include_disabled: bool, domain: Domain | None
+) -> Chosen:
     terms = parse_limit(limit)
     inventory = Inventory()
     if len(terms) > FEW_TERMS:

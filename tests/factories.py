@@ -85,7 +85,7 @@ def make_template(
 ) -> SessionTemplate:
     """A template with one boot set, `compute`, of these nodes; or with exactly this body."""
     if body is None:
-        boot_set: dict[str, Any] = {"path": "http://images/compute/manifest.json", "type": "http"}
+        boot_set: dict[str, Any] = {"path": "s3://images/compute/manifest.json", "type": "s3"}
         boot_set["node_list"] = [str(node) for node in nodes or []]
         body = {"boot_sets": {"compute": boot_set}}
         if configuration:

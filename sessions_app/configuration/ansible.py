@@ -59,7 +59,7 @@ class AnsibleConfiguration(ConfigurationDriver):
         """See ConfigurationDriver.apply."""
         with tempfile.TemporaryDirectory(prefix="muster-configure-") as scratch:
             try:
-                source = find(configuration, Path(scratch))
+                source = find(configuration, Path(scratch), self.read_seconds)
             except SourceError as error:
                 return dict.fromkeys(nodes, Outcome(str(error)))
             try:
@@ -98,6 +98,7 @@ class AnsibleConfiguration(ConfigurationDriver):
                 envvars={
                     "PATH": f"{PROGRAMS}:{os.environ.get('PATH', os.defpath)}",
                     "ANSIBLE_NOCOLOR": "1",
+                    "ANSIBLE_TIMEOUT": str(int(self.read_seconds)),  # of a connection to a node
                     "ANSIBLE_RETRY_FILES_ENABLED": "0",
                 },
             )
@@ -146,7 +147,7 @@ class _Asker:
         return self._over
 
 
-def find(name: str, scratch: Path) -> Source:
+def find(name: str, scratch: Path, read_seconds: float) -> Source:
     """The playbook of a configuration, fetched where it is in git. Raises SourceError."""
     if not NAME.fullmatch(name):
         raise SourceError(f"'{name}' is not the name of a configuration.")
@@ -154,7 +155,7 @@ def find(name: str, scratch: Path) -> Source:
     described = root / f"{name}.json"
     folder, playbook = root / name, PLAYBOOK
     if described.is_file():
-        folder, playbook = _fetch(name, described, scratch)
+        folder, playbook = _fetch(name, described, scratch, read_seconds)
     if not folder.is_dir():
         raise SourceError(f"There is no configuration '{name}'.")
     if not (folder / playbook).resolve().is_relative_to(folder.resolve()):
@@ -164,7 +165,7 @@ def find(name: str, scratch: Path) -> Source:
     return Source(folder, playbook)
 
 
-def _fetch(name: str, described: Path, scratch: Path) -> tuple[Path, str]:
+def _fetch(name: str, described: Path, scratch: Path, read_seconds: float) -> tuple[Path, str]:
     try:
         document = json.loads(described.read_text())
         url, ref = document["git"], document.get("ref", "HEAD")
@@ -174,13 +175,22 @@ def _fetch(name: str, described: Path, scratch: Path) -> tuple[Path, str]:
     if shutil.which("git") is None:
         raise SourceError(f"git is not installed, configuration '{name}' is in a repository.")
     folder = scratch / "checkout"
+    quiet = int(read_seconds)  # a server that sends nothing for so long is given up
+    alive = f"ssh -o ConnectTimeout={quiet} -o ServerAliveInterval={quiet} -o ServerAliveCountMax=1"
+    waits = {
+        "GIT_HTTP_LOW_SPEED_LIMIT": "1",
+        "GIT_HTTP_LOW_SPEED_TIME": str(quiet),
+        "GIT_SSH_COMMAND": alive,
+        **os.environ,
+    }
     for command in (
         ["git", "init", "--quiet", str(folder)],
         ["git", "-C", str(folder), "fetch", "--quiet", "--depth", "1", "--", str(url), str(ref)],
         ["git", "-C", str(folder), "checkout", "--quiet", "FETCH_HEAD"],
     ):
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=GIT_SECONDS)
+            longest = max(GIT_SECONDS, read_seconds)
+            subprocess.run(command, check=True, capture_output=True, timeout=longest, env=waits)
         except (subprocess.SubprocessError, OSError):
             # git's own words may hold the URL, and that a password.
             raise SourceError(f"Configuration '{name}' could not be fetched (git {command[-1]}).") from None

@@ -23,6 +23,7 @@ class ConfigurationDriver(ABC):
     """Applies one configuration to many nodes. Blocks until it is done; called from worker threads."""
 
     label: str
+    read_seconds: float = 20.0  # how long it waits for a node or a repository that says nothing
 
     @abstractmethod
     def apply(
