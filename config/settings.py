@@ -237,6 +237,18 @@ MUSTER_POWER_DRIVERS = {
     "fake": "sessions_app.drivers.fake.FakeDriver",
 }
 
+# Where the credentials of BMCs are that name a path there instead of having a password here.
+MUSTER_VAULT: dict[str, Any] = {
+    "url": env.text("MUSTER_VAULT_URL"),
+    "mount": env.text("MUSTER_VAULT_MOUNT", "secret"),
+    "namespace": env.text("MUSTER_VAULT_NAMESPACE"),
+    "ca_file": env.text("MUSTER_VAULT_CA"),
+    "token": env.text("MUSTER_VAULT_TOKEN"),
+    "role_id": env.text("MUSTER_VAULT_ROLE_ID"),
+    "secret_id": env.text("MUSTER_VAULT_SECRET_ID"),
+    "cache_seconds": env.number("MUSTER_VAULT_CACHE_SECONDS", 60),
+}
+
 # How configurations are applied: "none" passes the configure phase through (the image brings it along).
 MUSTER_CONFIGURATION_DRIVER = env.text("MUSTER_CONFIGURATION_DRIVER", "none")
 MUSTER_CONFIGURATION_DRIVERS = {

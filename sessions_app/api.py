@@ -133,13 +133,15 @@ class BmcViewSet(viewsets.ModelViewSet):
 
     def _own(self, bmc: Bmc) -> Bmc:
         if not bmc.is_changed_by(_user(self.request)):
-            raise PermissionDenied("This BMC switches nodes of other tenants, too.")
+            raise PermissionDenied("This BMC switches nodes of other tenants, too, or is in Vault.")
         return bmc
 
     def _register(self, values: dict[str, Any]) -> Bmc:
         values = _own_domain(self.request, values)
         if values.get("domain") is None and not _user(self.request).is_superadmin:
             raise PermissionDenied("BMCs of no domain are the superadmins'.")
+        if values.get("settings", {}).get("vault_path") and not _user(self.request).is_superadmin:
+            raise PermissionDenied("Only superadmins name paths in Vault.")
         try:
             return services.register_bmc(**values, actor=self.request.user)
         except services.Refused as error:

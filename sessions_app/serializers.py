@@ -37,6 +37,12 @@ class BmcSerializer(StrictModel):
         """Which secrets are there."""
         return sorted(bmc.secrets())
 
+    def validate_settings(self, values: Any) -> dict[str, Any]:
+        """An object; what may be in it, the driver says."""
+        if not isinstance(values, dict):
+            raise serializers.ValidationError("An object is expected.")
+        return values
+
     def validate_kind(self, kind: str) -> str:
         """Only kinds that this installation knows."""
         known = [name for name, _ in drivers.kinds()]

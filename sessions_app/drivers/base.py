@@ -95,6 +95,14 @@ class Result:
     begun: bool = True
 
 
+# For drivers that take their credentials from Vault: BoundedDriver reads them before it acts.
+VAULT_PATH = Setting(
+    "vault_path",
+    "Path in Vault",
+    help="Where username and password are in Vault, instead of here. Superadmins only.",
+)
+
+
 class PowerError(Exception):
     """Why one action on one node failed: a Reason and the short sentence that goes into its Result."""
 

@@ -16,10 +16,12 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
-from .base import OPERATION_SECONDS, PowerDriver, PowerError, Reason, Result, Target
+from .base import OPERATION_SECONDS, VAULT_PATH, PowerDriver, PowerError, Reason, Result, Target
+from .vault import read_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +210,12 @@ class BoundedDriver(PowerDriver):
         if channel.breaker.is_open():
             return failure(target, Reason.UNREACHABLE, NO_ANSWER)
         try:
+            target = await self._with_credentials(target, begin_by)
+        except PowerError as error:
+            return failure(target, error.reason, error.error)
+        except TimeoutError:
+            return Result(key=target.key, ok=False, begun=False)
+        try:
             place = await self._begin(channel, begin_by)
         except TimeoutError:
             return Result(key=target.key, ok=False, begun=False)
@@ -222,6 +230,22 @@ class BoundedDriver(PowerDriver):
         finally:
             place.give_back()
             channel.lock.release()
+
+    async def _with_credentials(self, target: Target, begin_by: float) -> Target:
+        """The target with what Vault has for it. A Vault that is away is no fault of the BMC, so this comes
+        before anything that counts against it. Raises PowerError, TimeoutError."""
+        path = target.settings.get(VAULT_PATH.name)
+        if not path:
+            return target
+        async with asyncio.timeout(max(begin_by - time.monotonic(), 0.0)):
+            found = await read_credentials(path)
+        secret = {setting.name: setting.secret for setting in self.settings}
+        known = {name: value for name, value in found.items() if name in secret}
+        return replace(
+            target,
+            settings={**target.settings, **{name: text for name, text in known.items() if not secret[name]}},
+            secrets={name: text for name, text in known.items() if secret[name]},
+        )
 
     async def _begin(self, channel: Channel, begin_by: float) -> Place:
         """Take the BMC's lock, then a place; TimeoutError when both were not to be had in time."""

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .base import Action, Power, PowerError, Reason, Result, Setting, Target
+from .base import VAULT_PATH, Action, Power, PowerError, Reason, Result, Setting, Target
 from .bounded import BoundedDriver, TooLateError
 
 
@@ -30,6 +30,7 @@ class FakeDriver(BoundedDriver):
         Setting("fail", "Fail", help="Actions that fail, e.g. `on, off_graceful=unsupported`."),
         Setting("state_dir", "State directory", help="Share the nodes' states between processes here."),
         Setting("password", "Password", secret=True, help="Not needed; there to try out secrets."),
+        VAULT_PATH,
     )
     nodes: ClassVar[dict[str, tuple[str, float]]] = {}
     journal: ClassVar[list[tuple[str, Action]]] = []

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from .base import Action, Power, PowerError, Reason, Result, Setting, Target
+from .base import VAULT_PATH, Action, Power, PowerError, Reason, Result, Setting, Target
 from .bounded import BOOT_SOURCE_LATE, BoundedDriver, TooLateError
 
 PORT = 623
@@ -59,6 +59,7 @@ class IpmiDriver(BoundedDriver):
     settings = (
         Setting("username", "User name", required=True),
         Setting("password", "Password", required=True, secret=True),
+        VAULT_PATH,
         Setting("privilege", "Privilege", default="OPERATOR", choices=("OPERATOR", "ADMINISTRATOR")),
         Setting("cipher_suite", "Cipher suite", int, help="17 or 3; agreed with the BMC when left out."),
         Setting(

@@ -11,7 +11,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from .base import Action, BootSource, Power, PowerError, Reason, Result, Setting, Target
+from .base import VAULT_PATH, Action, BootSource, Power, PowerError, Reason, Result, Setting, Target
 from .bmc_http import Answer, BmcHttp, local_path
 from .bounded import BOOT_SOURCE_LATE, IN_FLIGHT, BoundedCache, BoundedDriver
 from .redfish_documents import (
@@ -47,6 +47,7 @@ class RedfishDriver(BoundedDriver):
     settings = (
         Setting("username", "User name", help="A BMC account that may switch power; emulators need none."),
         Setting("password", "Password", secret=True),
+        VAULT_PATH,
         Setting("verify_tls", "Verify TLS", bool, default=True, help="Refuse untrusted certificates."),
         Setting("ca_file", "CA file", help="CA certificates for this BMC; the system's when left out."),
         Setting(

@@ -81,8 +81,11 @@ class Bmc(models.Model):
         self.secret = secrets.encrypt(values)
 
     def is_changed_by(self, user: Any) -> bool:
-        """Whether a user who sees it may change it: not while it switches nodes of others, too."""
-        return user.is_superadmin or not self.nodes.exclude(domain_id=user.domain_id).exists()
+        """Whether a user who sees it may change it: not while it switches nodes of others, too, and not where
+        Vault has its password: with another address or path it would be sent to somebody else."""
+        if user.is_superadmin or self.settings.get("vault_path"):
+            return bool(user.is_superadmin)
+        return not self.nodes.exclude(domain_id=user.domain_id).exists()
 
 
 class BootImage(models.Model):
