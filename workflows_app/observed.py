@@ -61,7 +61,9 @@ def store_fault(pk: str, claim: int, fault: RuntimeFault) -> int:
         now = timezone.now()
         deployment.attempts += 1
         deployment.fault = str(fault)
-        late = now > deployment.changed_at + timedelta(seconds=deployment.deadline_seconds)
+        # What was brought there stays as it was seen last while the runtime is away.
+        moving = deployment.status in {DeploymentStatus.PUBLISHING, DeploymentStatus.UNPUBLISHING}
+        late = moving and now > deployment.changed_at + timedelta(seconds=deployment.deadline_seconds)
         if fault.permanent or late:
             _give_up(deployment, str(fault))
         tell_colour(deployment)

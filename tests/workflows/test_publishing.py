@@ -130,6 +130,14 @@ def test_a_runtime_that_does_not_answer_is_asked_again_and_given_up_in_time(make
     due_again()
     steps.reconcile()
     assert (deployment().status, deployment().error, deployment().fault) == ("published", "", "")
+    # Away again, long after: that is no failed publication, and the colour stays as it was seen.
+    colour = deployment().colour
+    world.fault = RuntimeFault("nobody answers")
+    Deployment.objects.update(changed_at=timezone.now() - timedelta(seconds=61))
+    due_again()
+    steps.reconcile()
+    assert (deployment().error, deployment().fault) == ("", "nobody answers")
+    assert (deployment().status, deployment().colour) == ("published", colour)
 
 
 def test_one_runtime_that_hangs_leaves_its_other_deployments_in_peace(make_workflow, olga):

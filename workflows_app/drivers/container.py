@@ -93,7 +93,7 @@ class ContainerHost(Host):
         try:
             self._engine(pulling=True).images.pull(image)
         except APIError as error:
-            raise HostFault("ErrImagePull", error.explanation or str(error)) from None
+            raise HostFault("ErrImagePull", f"{image}: {error.explanation or error}") from None
         except (DockerException, requests.RequestException) as error:
             raise self._fault(error) from None
 
@@ -157,7 +157,7 @@ class ContainerHost(Host):
         code = state.get("ExitCode")
         word = "OOMKilled" if state.get("OOMKilled") else ""
         words = state.get("Error") or ""
-        if code == KILLED and not words:
+        if code == KILLED and not words and not word:
             # podman leaves OOMKilled false after an OOM kill; this much is sure.
             words = "exit code 137: it was killed, by its memory limit or by somebody"
         return Seen(False, Exit(code=code, word=word, words=words))
