@@ -36,7 +36,7 @@ def _say(sentence: str) -> None:
 
 def _tell(report: Report, clients: int, outcome: Outcome) -> None:
     name = f"{clients:,} clients"
-    right = clients - len({loss.partition(": ")[0] for loss in outcome.losses})
+    right = clients - len(outcome.losses)
     report.add(
         f"{name}: saw all, once, in order", right, "", reference=clients, against="clients", better="more"
     )

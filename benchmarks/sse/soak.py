@@ -295,9 +295,9 @@ class Soak:
             self.outcome.connections += one.connections
             self.outcome.waited = max(self.outcome.waited, one.waited)
             self.outcome.refused.update(one.refused)
-            self.outcome.losses += [
-                f"{kind.who} at {one.path}: {what}" for what in wrong(one, wanted[kind], marks)
-            ]
+            what = "; ".join(wrong(one, wanted[kind], marks))
+            if what:
+                self.outcome.losses.append(f"{kind.who} at {one.path}: {what}")
 
 
 def wrong(one: Follower, wanted: list[Event], marks: dict[int, int]) -> Iterator[str]:

@@ -38,6 +38,7 @@ STALLED = 20.0  # seconds after which one who reads too little is dropped
 UNSENT_LIMIT = 96 * 1024 * 1024  # of all slow listeners together
 SLICE = 250  # writes between two turns of the event loop
 KEPT_ROWS, KEPT_BYTES, KEPT_AT_START = 20_000, 16 * 1024 * 1024, 2000
+REACH_BACK = 12_000  # numbers for which the kept rows are completed where somebody comes from before them
 WHEEL = 0.25  # seconds per slot of the heartbeat
 RECHECK_EVERY = 10.0
 
@@ -98,6 +99,7 @@ class Hub:
         self._kept: list[Row] = []
         self._kept_bytes = 0
         self._kept_after = 0  # the number beyond which `_kept` has every event
+        self._reaching_back = asyncio.Lock()
         self._wheel: dict[int, list[Stream]] = defaultdict(list)
         self._bell = asyncio.Event()
         self._ready = asyncio.Event()
@@ -228,10 +230,13 @@ class Hub:
 
     async def _replay(self, stream: Stream, number: int) -> int | None:
         """Write what is next beyond `number`; return up to where that was, None where he does not read."""
+        if self.last - REACH_BACK <= number < self._kept_after:
+            await self._reach_back(number)
         if number >= self._kept_after:
-            upto = self.last
             begin = bisect_right(self._kept, number, key=lambda row: row.number)
-            found = self._kept[begin:]
+            found = self._kept[begin : begin + BATCH]
+            upto = found[-1].number if len(found) == BATCH else self.last
+            await asyncio.sleep(0)  # the others have their turn between two batches
         else:
             found, upto = await self.ask(rows.read_between, number, self.last, BATCH, stream.filter.narrow)
         wanted = [row for row in found if stream.filter.passes(row)]
@@ -244,6 +249,19 @@ class Hub:
         if wanted and stream.format.ends(wanted[-1]):
             self.finish(stream)
         return upto
+
+    async def _reach_back(self, number: int) -> None:
+        """Complete the kept rows down to `number`, as far as they may grow: after a restart all listeners
+        come from about the same place, and so it is read and encoded once."""
+        async with self._reaching_back:
+            while number < self._kept_after and self._kept_bytes < KEPT_BYTES * 3 // 4:
+                upto = self._kept_after
+                begin = max(number, upto - BATCH)
+                older, _ = await self.ask(rows.read_between, begin, upto, BATCH, lambda events: events)
+                if upto == self._kept_after:  # else rows were dropped meanwhile, and these would leave a gap
+                    self._kept[:0] = older
+                    self._kept_bytes += sum(row.size for row in older)
+                    self._kept_after = begin
 
     async def _reach(self, number: int) -> None:
         """Wait until the hub has read up to `number`, which somebody else saw in the table."""
