@@ -112,7 +112,8 @@ class Hub:
     def start(self) -> None:
         """Begin to read. Called in the event loop."""
         self._loop = asyncio.get_running_loop()
-        for work in (self._read_on(), bell.listen(self._redis_url, self.ring), self._look_after()):
+        listening = bell.listen(self._redis_url, self.ring)
+        for work in (self._read_on(), listening, self._look_after(), self._watch_rights()):
             self._tasks.append(self._loop.create_task(work))
 
     async def ready(self, patience: float) -> bool:
@@ -450,9 +451,8 @@ class Hub:
         self._wheel[int((self._loop.time() + stream.format.ping_every) / WHEEL) + 1].append(stream)
 
     async def _look_after(self) -> None:
-        """Heartbeats, the bound of all slow listeners together, rights."""
+        """Heartbeats, the bound of all slow listeners together. Nothing here waits for the database."""
         slot = int(self._loop.time() / WHEEL)
-        recheck_at = 0.0
         while True:
             await asyncio.sleep(WHEEL)
             now = self._loop.time()
@@ -461,10 +461,6 @@ class Hub:
                     self._beat(stream)
                 slot += 1
             self._bound_unsent()
-            if self.streams and (self._recheck_now or now >= recheck_at):
-                self._recheck_now = False
-                recheck_at = now + RECHECK_EVERY
-                await self._check_rights()
 
     def _beat(self, stream: Stream) -> None:
         if stream.over:
@@ -479,6 +475,19 @@ class Hub:
             stream = next(iter(self._slow))
             total -= stream.socket.unsent()
             self._drop(stream)
+
+    async def _watch_rights(self) -> None:
+        """Every so often, and soon after an event that tells of accounts."""
+        recheck_at = 0.0
+        while True:
+            await asyncio.sleep(WHEEL)
+            if self.streams and (self._recheck_now or self._loop.time() >= recheck_at):
+                self._recheck_now = False
+                recheck_at = self._loop.time() + RECHECK_EVERY
+                try:
+                    await self._check_rights()
+                except Exception:
+                    log.exception("The rights of listeners were not checked.")
 
     async def _check_rights(self) -> None:
         """End the streams of those whose rights have changed: who may still listen comes back."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -95,3 +97,34 @@ def test_rows_that_would_take_too_much_memory_are_read_for_each(
     papers = listen(redis_server.url, told[0], told[0])
     assert [paper.numbers for paper in papers] == [told[1:]] * 2
     assert len(reads) > 7
+
+
+class Hasty(SessionFormat):
+    """Sends a heartbeat four times a second."""
+
+    ping_every = 0.25
+
+
+def test_hearts_beat_on_while_the_database_does_not_answer(redis_server: RedisServer):
+    asked, answer = threading.Event(), threading.Event()
+
+    def recheck(hearers: Collection[Hearer]) -> Collection[Hearer]:
+        asked.set()
+        answer.wait(60)
+        return []
+
+    async def run() -> None:
+        hub = Hub(redis_url=redis_server.url, recheck=recheck)
+        hub.start()
+        paper = Paper()
+        hub.join(Stream(Hearer(1), SessionFilter(), Hasty(False), paper), hub.last)
+        async with asyncio.timeout(60):
+            while not asked.is_set():
+                await asyncio.sleep(0.01)
+            paper.text = b""
+            while paper.text.count(b": ping") < 3:
+                await asyncio.sleep(0.01)
+        answer.set()
+        hub.close()
+
+    asyncio.run(run())
