@@ -7,13 +7,16 @@ acknowledged writes here (contracts, BOS 6 no. 1).
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -63,7 +66,7 @@ def patch_components(
     mention is emptied.
     """
     retry: dict[int, list[str]] = defaultdict(list)
-    with recording():
+    with _turn(), recording():
         now = timezone.now()
         _lock_rows(patches)
         nodes = _locked_nodes(patches)
@@ -84,6 +87,16 @@ def patch_components(
     if any(change.reports for change in changes.values()):
         steps.wake_workers()
     return [pk for pk in patches if pk in changes]
+
+
+_turns = threading.Lock()
+
+
+def _turn() -> AbstractContextManager[object]:
+    """On SQLite one thread of the process at a time: those that wait for its write lock look for it again in
+    ever longer pauses, and some of two hundred never find it free before they give up."""
+    inside = connection.in_atomic_block  # the write lock is held already
+    return _turns if connection.vendor == "sqlite" and not inside else nullcontext()
 
 
 def _lock_rows(ids: Iterable[int]) -> None:

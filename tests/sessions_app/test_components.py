@@ -347,8 +347,10 @@ def test_applying_takes_the_node_from_its_session(bos):
 @pytest.mark.django_db(transaction=True)
 def test_no_write_is_lost_while_bulk_writes_run():
     olga = make_olga()
-    nodes = make_nodes(40)
+    bos = BosClient(olga)
+    nodes = make_nodes(200)
     ids = [node.pk for node in nodes]
+    together = threading.Barrier(20)
     problems: list[BaseException] = []
     stop = threading.Event()
 
@@ -363,18 +365,20 @@ def test_no_write_is_lost_while_bulk_writes_run():
         finally:
             connections.close_all()
 
-    def single(part: list[int]) -> None:
+    def single(part: list[Node]) -> None:
         try:
-            for pk in part:
-                body = {"error": f"error {pk}", "desired_state": {"configuration": f"c{pk}"}}
-                services_components.patch_components(patches={pk: body}, actor=olga)
+            together.wait(60)
+            for node in part:
+                body = {"error": f"error {node.pk}", "desired_state": {"configuration": f"c{node.pk}"}}
+                answer = bos.ask("PATCH", f"/v2/components/{node.name}", body)
+                assert answer.status_code == 200, answer.content
         except BaseException as error:
             problems.append(error)
         finally:
             connections.close_all()
 
     others = [threading.Thread(target=bulk) for _ in range(2)]
-    singles = [threading.Thread(target=single, args=(ids[start::4],)) for start in range(4)]
+    singles = [threading.Thread(target=single, args=(nodes[start::20],)) for start in range(20)]
     for thread in (*others, *singles):
         thread.start()
     for thread in singles:
