@@ -114,7 +114,9 @@ def _of_token(token: str) -> Identity:
 
 def challenge(error: str = "", message: str = "") -> str:
     """What WWW-Authenticate says (RFC 6750, 3)."""
-    said = f', error="{error}", error_description="{message}"' if error else ""
+    # Claims may be quoted in the message: nothing of them may end the text or the header.
+    plain = "".join(sign for sign in message if sign.isascii() and sign.isprintable() and sign not in '"\\')
+    said = f', error="{error}", error_description="{plain}"' if error else ""
     return f'Bearer realm="muster"{said}'
 
 

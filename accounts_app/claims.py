@@ -15,6 +15,7 @@ from accounts_app.states import Area, Role, Verb
 
 USERNAME = re.compile(r"[\w.@+-]{1,150}")  # as Django has it
 RANKS = list(Role)  # rights grow downwards
+LATEST = 4102444800  # 2100: later ends than any clock needs to know
 SCOPE = "muster:"  # words of the claim `scope` that begin so narrow what a token may do
 
 
@@ -46,7 +47,8 @@ class TokenGrant(Grant):
     @classmethod
     def of(cls, claims: Mapping[str, Any], user: User, scope: str, areas: list[str]) -> TokenGrant:
         """From checked claims; the audit names it by the token's id."""
-        name, until = f"jwt:{claims.get('jti', '')}"[:64], datetime.fromtimestamp(claims["exp"], UTC)
+        name = "jwt:" + "".join(_texts(claims.get("jti")))[:60]
+        until = datetime.fromtimestamp(min(claims["exp"], LATEST), UTC)
         return cls(user=user, access_key=name, scope=scope, areas=areas, expires_at=until)
 
 
@@ -73,6 +75,8 @@ def read_person(claims: Mapping[str, Any]) -> Person:
         domain = found[0].strip("/") if found else ""
     if names["project_claim"]:
         projects = tuple(sorted({name.strip("/") for name in _texts(_at(claims, names["project_claim"]))}))
+    if not _texts(claims["sub"]) or len(claims["sub"]) > 255:  # as OpenID Connect bounds it
+        raise NotMapped("The issuer gives no subject that could be used here.")
     return Person(f"{claims['iss']} {claims['sub']}", username, role, domain, projects)
 
 
@@ -82,9 +86,13 @@ def read_scopes(claims: Mapping[str, Any]) -> tuple[str, list[str]]:
     `muster:read`, `muster:operate`, `muster:admin` bound the verbs, `muster:AREA` the areas. Raises
     NotMapped.
     """
-    said = {
-        word.removeprefix(SCOPE) for word in str(claims.get("scope", "")).split() if word.startswith(SCOPE)
-    }
+    scope = claims.get("scope", "")
+    words = (
+        " ".join(scope) if isinstance(scope, list) and all(isinstance(word, str) for word in scope) else scope
+    )
+    if not isinstance(words, str):
+        raise NotMapped("The token has a scope that means nothing here.")
+    said = {word.removeprefix(SCOPE) for word in words.split() if word.startswith(SCOPE)}
     verbs = [verb for verb in Verb.values if verb in said]  # each has all of the one before it
     areas = sorted(said & set(Area.values))
     if said - {*verbs, *areas}:
@@ -103,6 +111,7 @@ def _at(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def _texts(value: Any) -> list[str]:
-    """A claim with one text or several of them as a list; whatever else it holds is left out."""
+    """A claim with one text or several of them as a list; whatever else it holds is left out, and so are
+    texts that no database or header takes."""
     values = value if isinstance(value, list) else [value]
-    return [text for text in values if isinstance(text, str) and text]
+    return [text for text in values if isinstance(text, str) and text and text.isprintable()]

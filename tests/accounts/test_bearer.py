@@ -78,6 +78,11 @@ def test_what_changes_at_the_issuer_changes_here_and_a_lost_role_is_lost(issuer:
         ("", {"preferred_username": "a\nb"}, "no name"),
         ("", {"sub": None}, "missing or wrong"),
         ("", {"scope": "openid muster:everything"}, "means nothing"),
+        ("", {"scope": ["openid", "muster:everything"]}, "means nothing"),
+        ("", {"scope": {"muster:read": True}}, "means nothing"),
+        ("", {"sub": "a\0b"}, "no subject"),
+        ("", {"tenant": "a\r\nSet-Cookie: b"}, "which one domain"),
+        ("", {"tenant": 'a", error="none'}, "does not exist"),
         ("none", {}, "damaged"),
         ("hs256", {}, "damaged"),
         ("impostor", {}, "damaged"),
@@ -89,6 +94,7 @@ def test_a_wrong_token_is_refused_and_nothing_of_it_is_kept(issuer: Issuer, how,
     assert answer.status_code == 401
     assert says in answer.json()["detail"]
     assert answer["WWW-Authenticate"].startswith('Bearer realm="muster", error="invalid_token"')
+    assert answer["WWW-Authenticate"].count('"') == 6
     assert not User.objects.exists()
 
 
@@ -105,6 +111,7 @@ def test_an_account_that_is_switched_off_here_stays_out(issuer: Issuer):
 
 
 def test_scopes_narrow_what_a_token_may_do(issuer: Issuer):
+    assert ask(issuer.mint(scope=["muster:read"], exp=10**30)).json()["verbs"] == ["read"]
     token = issuer.mint(scope="openid muster:read muster:nodes")
     me = ask(token).json()
     assert (me["verbs"], me["areas"]) == (["read"], ["nodes"])
