@@ -9,13 +9,14 @@ from typing import Any
 import psutil
 import pytest
 from django.db import connection, transaction
+from honcho.environ import parse_procfile
 
 from accounts_app.states import Role
 from benchmarks.sse.followers import Follower, Followers
 from events_app import services
 from events_app.models import EventCounter, LifecycleEvent
 from tests import factories
-from tests.base import RedisServer, wait_until
+from tests.base import PROJECT, RedisServer, wait_until
 from tests.events.tell import tell, tell_many
 from tests.events.wire import Web, bearer, data_of
 
@@ -185,6 +186,11 @@ def test_a_transaction_that_commits_late_is_not_passed_over(web: Web, followers:
     second.join(30)
     check(listening)
     assert len(recorded()) == 2
+
+
+def test_a_crowd_that_comes_back_at_once_may_wait():
+    """Twisted lets 50 connections wait, and the kernel drops the others for seconds."""
+    assert "backlog=1024" in parse_procfile((PROJECT / "Procfile").read_text()).processes["web"]
 
 
 def test_streams_need_neither_threads_nor_connections(web: Web):
