@@ -6,15 +6,36 @@ import http
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from accounts_app.problems import problem
+from accounts_app.problems import PROBLEM, problem
 from events_app.models import InvalidTransition
+
+
+def describe_refusals(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """For drf-spectacular: every operation may refuse, with a problem document."""
+    result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = {
+        "type": "object",
+        "description": "Why a request was refused (RFC 9457).",
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {"description": "What is wrong, by field."},
+        },
+        "required": ["type", "title", "status", "detail"],
+    }
+    content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for ways in result["paths"].values():
+        for operation in ways.values():
+            operation["responses"].setdefault("default", {"description": "Refused.", "content": content})
+    return result
 
 
 class Pages(LimitOffsetPagination):
@@ -50,6 +71,8 @@ def _translate(error: Exception) -> tuple[int, str, Any, dict[str, str]] | None:
         return 404, str(error) or "Not found.", None, {}
     if isinstance(error, PermissionDenied):
         return 403, str(error) or "Your role does not allow this.", None, {}
+    if isinstance(error, RequestDataTooBig):
+        return 413, "The request body is too large.", None, {}
     if isinstance(error, ValidationError):
         fields = getattr(error, "message_dict", None)
         return 400, " ".join(error.messages), fields, {}

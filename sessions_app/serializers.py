@@ -75,7 +75,7 @@ class NodeSerializer(StrictModel):
     domain = serializers.SlugRelatedField(
         slug_field="name", queryset=Domain.objects.all(), allow_null=True, default=None
     )
-    session = serializers.CharField(source="session.name", read_only=True, default=None)
+    session = serializers.SerializerMethodField()
     desired = serializers.SerializerMethodField()
     actual = serializers.SerializerMethodField()
     mac = serializers.CharField(allow_blank=True, allow_null=True, default=None)
@@ -83,9 +83,9 @@ class NodeSerializer(StrictModel):
     class Meta:
         model = Node
         fields = [
-            "name", "nid", "mac", "role", "subrole", "arch", "hardware_enabled", "locked", "domain", "groups",
-            "bmc", "system", "power_state", "power_at", "session", "enabled", "failed", "error", "desired",
-            "actual", "actual_at", "script_at", "last_action", "last_action_at",
+            "name", "nid", "mac", "boot_address", "role", "subrole", "arch", "hardware_enabled", "locked",
+            "domain", "groups", "bmc", "system", "power_state", "power_at", "session", "enabled", "failed",
+            "error", "desired", "actual", "actual_at", "script_at", "last_action", "last_action_at",
         ]  # fmt: skip
         read_only_fields = [
             "power_state", "power_at", "enabled", "failed", "error", "actual_at", "script_at", "last_action",
@@ -102,6 +102,10 @@ class NodeSerializer(StrictModel):
             given |= Q(pk=self.instance.bmc_id)
         fields["bmc"].queryset = Bmc.objects.filter(given)
         return fields
+
+    def get_session(self, node: Node) -> str | None:
+        """Which one owns it."""
+        return node.session.name if node.session else None
 
     def get_desired(self, node: Node) -> dict[str, str] | None:
         """What it should run."""
@@ -145,8 +149,8 @@ class SessionSerializer(serializers.ModelSerializer):
     """A session as it is."""
 
     id = serializers.UUIDField(source="uuid")
-    domain = serializers.CharField(source="domain.name", default=None)
-    owner = serializers.CharField(source="owner.username", default=None)
+    domain = serializers.CharField(source="domain.name", default=None, allow_null=True)
+    owner = serializers.CharField(source="owner.username", default=None, allow_null=True)
     phases = serializers.SerializerMethodField()
 
     class Meta:

@@ -31,7 +31,7 @@ class TriggerSerializer(serializers.ModelSerializer):
 class TaskSerializer(serializers.ModelSerializer):
     """A task: its settings as in the documented API, how it stands, what it watches."""
 
-    domain = serializers.CharField(source="domain.name", default=None)
+    domain = serializers.CharField(source="domain.name", default=None, allow_null=True)
     settings = serializers.SerializerMethodField()
     triggers = TriggerSerializer(many=True)
     latest_run = serializers.SerializerMethodField()
@@ -60,7 +60,6 @@ class TaskSerializer(serializers.ModelSerializer):
         """The documented JSON of the task."""
         return task_json(task.document, enabled=task.enabled)
 
-    @extend_schema_field(OpenApiTypes.OBJECT)
     def get_latest_run(self, task: Task) -> dict[str, Any] | None:
         """Id, number, operation and status of the newest run."""
         run = getattr(task, "newest", None)
@@ -79,7 +78,7 @@ class RunSerializer(serializers.ModelSerializer):
     """A run without its plan; `duration` in seconds."""
 
     task = serializers.CharField(source="task.name")
-    owner = serializers.CharField(source="owner.username", default=None)
+    owner = serializers.CharField(source="owner.username", default=None, allow_null=True)
     duration = serializers.SerializerMethodField()
 
     class Meta:
@@ -145,7 +144,6 @@ class EventSerializer(serializers.ModelSerializer):
         model = TaskEvent
         fields = ["id", "success", "start_time", "end_time", "error", "config", "run"]
 
-    @extend_schema_field(OpenApiTypes.OBJECT)
     def get_error(self, event: TaskEvent) -> dict[str, str] | None:
         """Null, or the message."""
         return None if event.success else {"message": event.error}

@@ -227,7 +227,7 @@ class WorkflowSerializer(Strict):
     request_seconds = NumberField(min_value=1, max_value=3600, default=60)
     queue_seconds = NumberField(min_value=1, max_value=604800, default=3600)
     keys = NameOfField(slug_field="access_key", many=True, queryset=ApiKey.objects.none(), required=False)
-    domain: Any = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    domain: Any = serializers.SlugRelatedField(slug_field="name", read_only=True, allow_null=True)
     status = serializers.SerializerMethodField()
     colour = serializers.SerializerMethodField()
     revision = serializers.SerializerMethodField()
@@ -295,7 +295,7 @@ def _deployment(workflow: Workflow) -> Deployment | None:
 class RevisionSerializer(serializers.ModelSerializer):
     """What was published once."""
 
-    created_by: Any = serializers.SlugRelatedField(slug_field="username", read_only=True)
+    created_by: Any = serializers.SlugRelatedField(slug_field="username", read_only=True, allow_null=True)
 
     class Meta:
         model = Revision
