@@ -5,7 +5,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts_app.models import ApiKey, AuditEntry, Domain, User
+from accounts_app.models import ApiKey, AuditEntry, AuditPending, AuditWebhook, Domain, User
 from accounts_app.services import revoke_key
 
 
@@ -61,6 +61,26 @@ class AuditEntryAdmin(admin.ModelAdmin):
     list_filter = ["door", "method", "status", "at"]
     search_fields = ["username", "access_key", "path", "target", "request_id"]
     show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(AuditWebhook)
+class AuditWebhookAdmin(admin.ModelAdmin):
+    """Whether the archive takes the audit's rows: to look at."""
+
+    list_display = ["__str__", "waiting", "failures", "next_at", "delivered_at"]
+
+    @admin.display(description="rows waiting")
+    def waiting(self, row: AuditWebhook) -> int:
+        return AuditPending.objects.count()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

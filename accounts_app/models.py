@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
@@ -199,6 +199,11 @@ class AuditEntry(models.Model):
     target = models.CharField(max_length=255, blank=True)
     status = models.PositiveSmallIntegerField()  # of the HTTP answer
 
+    SHOWN: ClassVar[list[str]] = [
+        "id", "at", "request_id", "username", "access_key", "address", "door", "method", "path", "view",
+        "target", "status",
+    ]  # fmt: skip
+
     objects = AuditQuerySet.as_manager()
 
     class Meta:
@@ -217,3 +222,48 @@ class AuditEntry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise Unchangeable("Audit rows can't be deleted.")
+
+    @staticmethod
+    def holding(words: str) -> models.Q:
+        """Rows with these words in user name, path or target."""
+        return (
+            models.Q(username__icontains=words)
+            | models.Q(path__icontains=words)
+            | models.Q(target__icontains=words)
+        )
+
+    def as_document(self) -> dict[str, Any]:
+        """As JSON has it, in exports and for the webhook."""
+        found = {name: getattr(self, name) for name in self.SHOWN}
+        return {**found, "at": self.at.isoformat(), "request_id": str(self.request_id)}
+
+
+class AuditPending(models.Model):
+    """An audit row that the webhook has not delivered yet."""
+
+    entry = models.OneToOneField(AuditEntry, on_delete=models.PROTECT, primary_key=True, related_name="+")
+
+    def __str__(self) -> str:
+        return str(self.entry)
+
+
+class AuditWebhook(models.Model):
+    """How the delivery of audit rows stands: one row."""
+
+    next_at = models.DateTimeField(default=timezone.now)  # not before; also the end of a worker's claim
+    failures = models.PositiveIntegerField(default=0)  # since the last success
+    error = models.CharField(max_length=255, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "audit webhook"
+
+    def __str__(self) -> str:
+        return self.error or "delivering"
+
+    @classmethod
+    def claim(cls, lease: timedelta) -> bool:
+        """Whether it is time, and for the caller alone until the lease is over."""
+        now = timezone.now()
+        cls.objects.get_or_create(pk=1, defaults={"next_at": now})
+        return bool(cls.objects.filter(pk=1, next_at__lte=now).update(next_at=now + lease))

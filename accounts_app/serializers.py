@@ -61,10 +61,7 @@ class AuditSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = AuditEntry
-        fields = [
-            "id", "at", "request_id", "username", "access_key", "address", "door", "method", "path", "view",
-            "target", "status",
-        ]  # fmt: skip
+        fields = AuditEntry.SHOWN
         read_only_fields = fields
 
 

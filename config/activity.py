@@ -171,8 +171,7 @@ def audit(request: PageRequest) -> HttpResponse:
     entries = AuditEntry.objects.visible_to(user).order_by("-id")
     words = request.GET.get("q", "").strip()
     if words:
-        wanted = Q(username__icontains=words) | Q(path__icontains=words) | Q(target__icontains=words)
-        entries = entries.filter(wanted)
+        entries = entries.filter(AuditEntry.holding(words))
     before = request.GET.get("before", "")
     if before.isdecimal():
         entries = entries.filter(id__lt=int(before[:18]))

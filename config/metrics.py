@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounts_app.models import AuditPending
 from accounts_app.permissions import SuperadminReads
 from events_app.models import BackgroundTask, EventCounter, Heartbeat
 from sessions_app.models import BootSession, Node, NodePhase
@@ -41,6 +42,8 @@ class Figures(Collector):
         oldest = NodePhase.objects.due(now).aggregate(due=Min("due_at"))["due"]
         lag = (now - oldest).total_seconds() if oldest else 0.0
         yield GaugeMetricFamily("muster_due_lag_seconds", "Age of the oldest due row of work", value=lag)
+        waiting = AuditPending.objects.count()
+        yield GaugeMetricFamily("muster_audit_waiting", "Audit rows not delivered yet", value=waiting)
         seen = GaugeMetricFamily(
             "muster_seen_seconds", "Seconds since a part was seen at work", labels=["part"]
         )

@@ -93,6 +93,7 @@ OURS = [
     api("/api/v1/keys/", GET=READ, POST=way(READ, {"scope": "read"})),
     api("/api/v1/audit/", GET=READ),
     api("/api/v1/audit/export.csv/", GET=READ),
+    api("/api/v1/audit/export.jsonl/", GET=READ),
     api("/events/stream", GET=way(READ, also={400})),
 ]
 BOOTS = [
