@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts_app.idempotency import idempotent_apart
 from accounts_app.models import Domain
 from accounts_app.permissions import may
 from accounts_app.states import Verb
@@ -305,6 +306,7 @@ class Tasks(CtsView):
         tasks = [task_json(task.document, enabled=task.enabled) for task in self.tasks()]
         return Response({"request_id": self.request_id, "tasks": tasks})
 
+    @idempotent_apart
     def post(self, request: Request) -> Response:
         operation = _OPERATIONS[_run_of_schema(request)]
         given = _request_of(request)

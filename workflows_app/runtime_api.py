@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts_app.idempotency import idempotent_apart, settle
 from accounts_app.problems import PROBLEM
 from accounts_app.states import Verb
 from workflows_app import services
@@ -116,6 +117,7 @@ class RunGate(WorkflowDoor):
         description="SYNC: the answer of the workflow's entry service, or 503 with the status document where "
         "the workflow can't be used. ASYNC: 202; the analysis is kept until the workflow can take it.",
     )
+    @idempotent_apart
     def post(self, request: Request, workflow_id: str) -> Response | HttpResponse:
         """Use the workflow."""
         workflow = self.workflow(workflow_id)
@@ -190,6 +192,9 @@ async def run(request: HttpRequest, workflow_id: str) -> HttpResponse:
     if passed is None:
         return response
     answer = await _pass_on(passed, request, body)
+    claim = getattr(response, "claim", None)
+    if claim is not None:
+        await sync_to_async(settle)(claim, answer)
     if answer is None:
         deployment = await sync_to_async(_find_deployment)(workflow_id)
         answer = await sync_to_async(unusable)(deployment) if deployment else HttpResponse(status=404)

@@ -243,6 +243,26 @@ def test_a_request_that_was_sent_is_never_sent_again(client, make_workflow, olga
     assert len(backend.requests) == 1
 
 
+def test_with_the_same_idempotency_key_a_service_is_asked_once(
+    client, make_workflow, olga, key, backend, running
+):
+    workflow = make_workflow(service(port=backend.port))
+    publish(workflow, olga)
+    running.knows(workflow.pk)
+    backend.answer = (200, b"\xff\x00")
+    first, second = (post(client, workflow, key, HTTP_IDEMPOTENCY_KEY="once") for _ in range(2))
+    assert (first.content, second.content) == (b"\xff\x00", b"\xff\x00")
+    assert second["Idempotent-Replayed"] == "true"
+    assert len(backend.requests) == 1
+    assert post(client, workflow, key, b"other", HTTP_IDEMPOTENCY_KEY="once").status_code == 422
+    backend.answer = (400, b"{}")  # what was refused may be sent again
+    assert post(client, workflow, key, HTTP_IDEMPOTENCY_KEY="again").status_code == 400
+    backend.answer = (0, b"")  # what broke off in between may not
+    assert post(client, workflow, key, HTTP_IDEMPOTENCY_KEY="again").status_code == 502
+    assert post(client, workflow, key, HTTP_IDEMPOTENCY_KEY="again").status_code == 409
+    assert len(backend.requests) == 3
+
+
 def test_a_service_that_takes_too_long_is_504(client, make_workflow, olga, key, backend, running):
     workflow = make_workflow(service(port=backend.port), request_seconds=1)
     publish(workflow, olga)
