@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET
 
+from accounts_app.addresses import is_in, networks
 from sessions_app import services
 from sessions_app.models import Node
 from sessions_app.models.nodes import canonical_mac
@@ -21,20 +22,33 @@ KEYS = ("mac", "name", "nid")
 @require_GET
 def bootscript(request: HttpRequest) -> HttpResponse:
     """GET /apis/bss/boot/v1/bootscript?mac= or ?name= or ?nid=: 400 for a wrong question, 404 for a node that
-    is unknown or has nothing to boot; both are scripts that say why and try again."""
+    is unknown or has nothing to boot, 403 and 409 for an address that is not the node's; all are scripts that
+    say why and try again."""
     asked = {key: request.GET[key].strip() for key in KEYS if request.GET.get(key, "").strip()}
     if not asked:
         return _refusal(400, "Ask with mac=, name= or nid=.")
     complaint = _complaint(asked)
     if complaint:
         return _refusal(400, complaint)
+    address = request.META.get("REMOTE_ADDR") or ""
+    inside = networks(tuple(settings.MUSTER_BOOT_NETWORKS))
+    if inside and not is_in(address, inside):
+        return _refusal(403, "Boot scripts are given on the boot network only.")
     node = services.find_booting_node(**asked)
     if node is None:
         return _refusal(404, f"Muster knows no node with {_said(asked)}.")
+    if node.boot_address and not is_in(address, networks((node.boot_address,))):
+        services.tell_contested(node=node, address=address, other=node.boot_address)
+        return _refusal(403, f"{node.name} boots from another address.")
     artifacts = node.desired
     if artifacts is None or not artifacts.kernel:
         return _refusal(404, f"Nothing is to be booted on {node.name}.")
-    token = services.issue_boot_token(node=node, artifacts=artifacts)
+    token = ""
+    if not settings.MUSTER_BOOT_STRICT or services.is_booting(node):
+        try:
+            token = services.issue_boot_token(node=node, artifacts=artifacts, address=address)
+        except services.Contested:
+            return _refusal(409, f"Another address has just fetched the script of {node.name}.")
     parameters = _parameters(node, token)
     lines = ["boot || goto retry", ":retry", *RETRY]
     if artifacts.initrd:
@@ -49,7 +63,9 @@ def _parameters(node: Node, token: str) -> str:
     words = [node.desired.kernel_parameters, f"xname={node.name}"]
     if node.nid is not None:
         words.append(f"nid={node.nid}")
-    words += [f"bss_referral_token={token}", f"muster_url={settings.MUSTER_URL}"]
+    if token:
+        words.append(f"bss_referral_token={token}")
+    words.append(f"muster_url={settings.MUSTER_URL}")
     return " ".join(word for word in words if word)
 
 

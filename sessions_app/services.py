@@ -9,11 +9,13 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts_app import secrets
+from accounts_app.limits import tally
 from accounts_app.models import ApiKey, Domain, User
 from events_app.services import record_event, recording, start_background_task, wake
 from sessions_app import drivers, endings, setup, steps
@@ -37,12 +39,15 @@ from sessions_app.states import (
     OPEN,
     Category,
     Operation,
+    PhaseName,
     SessionResult,
     SessionStatus,
     Step,
 )
 from sessions_app.targets import Chosen, choose
 
+# For so long the address that fetched a node's script is that node's: its retries come every 30 s.
+SCRIPT_HELD = timedelta(seconds=90)
 NAME = re.compile(r"[a-zA-Z0-9](?:[-._a-zA-Z0-9]{0,125}[a-zA-Z0-9])?")  # contracts, BOS 2.1
 
 
@@ -328,7 +333,7 @@ def _reopen(session: BootSession, count: int, actor: Any) -> None:
 
 def find_booting_node(*, mac: str = "", name: str = "", nid: str = "") -> Node | None:
     """The node that asks for its boot script, by MAC, name or number; None if unknown or malformed."""
-    nodes = Node.objects.select_related("desired")
+    nodes = Node.objects.select_related("desired", "domain")
     if mac:
         digits = re.sub(r"[^0-9a-fA-F]", "", mac)
         return nodes.filter(mac=canonical_mac(mac)).first() if len(digits) == 12 else None
@@ -339,19 +344,59 @@ def find_booting_node(*, mac: str = "", name: str = "", nid: str = "") -> Node |
     return None
 
 
-def issue_boot_token(*, node: Node, artifacts: BootArtifacts) -> str:
+class Contested(Exception):
+    """Two addresses want to be the same node."""
+
+
+def issue_boot_token(*, node: Node, artifacts: BootArtifacts, address: str = "") -> str:
     """A token for this boot of the node; the one before stays good, those before it become void.
 
-    A thousand nodes that boot at once all ask for one: this is two statements, in no transaction.
+    A thousand nodes that boot at once all ask for one: this is two statements, in no transaction. Where
+    another address was given one just now, an event says so; with MUSTER_BOOT_STRICT it raises Contested.
     """
     token = f"mnt_{random.token_urlsafe(24)}"
     now = timezone.now()
-    new = {"digest": secrets.digest(token, purpose="node"), "artifacts": artifacts, "created_at": now}
+    new = {
+        "digest": secrets.digest(token, purpose="node"),
+        "artifacts": artifacts,
+        "created_at": now,
+        "address": address,
+    }
+    moved = {**new, "previous_digest": F("digest"), "previous_artifacts": F("artifacts")}
     rows = BootToken.objects.filter(node=node)
-    if not rows.update(previous_digest=F("digest"), previous_artifacts=F("artifacts"), **new):
-        BootToken.objects.update_or_create(node=node, defaults=new)
+    if not rows.filter(Q(address=address) | Q(created_at__lt=now - SCRIPT_HELD)).update(**moved):
+        other = rows.values_list("address", flat=True).first()
+        if other is None:
+            BootToken.objects.update_or_create(node=node, defaults=new)
+        else:
+            tell_contested(node=node, address=address, other=other)
+            if settings.MUSTER_BOOT_STRICT:
+                raise Contested
+            rows.update(**moved)
     Node.objects.filter(pk=node.pk).update(script_at=now)
     return token
+
+
+def tell_contested(*, node: Node, address: str, other: str) -> None:
+    """An event, at most one a minute of each node: who asks may ask as often as he likes."""
+    if tally.add(f"muster:contested:{node.pk}", 60) > 1:
+        return
+    with recording():
+        record_event(
+            name="boot_script_contested",
+            area="node",
+            subject_id=str(node.pk),
+            subject_name=node.name,
+            data={"address": address, "other_address": other},
+            domain=node.domain.name if node.domain else "",
+        )
+
+
+def is_booting(node: Node) -> bool:
+    """Whether a session is bringing this node up just now."""
+    return NodePhase.objects.filter(
+        node=node, phase__name=PhaseName.BOOT, category__in=OPEN, node__session=F("phase__boot_set__session")
+    ).exists()
 
 
 def report_actual_state(*, token: BootToken) -> None:

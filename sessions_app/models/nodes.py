@@ -154,6 +154,7 @@ class Node(models.Model):
     name = models.CharField(max_length=127, unique=True)
     nid = models.BigIntegerField(null=True, blank=True, unique=True)
     mac = models.CharField(max_length=17, blank=True, null=True, unique=True)
+    boot_address = models.GenericIPAddressField(null=True, blank=True)  # gets its boot script there alone
     role = models.CharField(max_length=63, blank=True, default="Compute", db_index=True)
     subrole = models.CharField(max_length=63, blank=True)
     arch = models.CharField(max_length=16, blank=True, default="X86")
@@ -260,6 +261,7 @@ class BootToken(models.Model):
     digest = models.CharField(max_length=64, unique=True)
     artifacts = models.ForeignKey(BootArtifacts, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
+    address = models.CharField(max_length=45, blank=True)  # that it was given to
     previous_digest = models.CharField(max_length=64, blank=True, db_index=True)
     previous_artifacts = models.ForeignKey(
         BootArtifacts, null=True, on_delete=models.PROTECT, related_name="+"

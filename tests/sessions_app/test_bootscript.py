@@ -9,6 +9,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from events_app.models import LifecycleEvent
+from sessions_app import services
 from sessions_app.models import BootToken, Node
 from sessions_app.states import Category, Step
 from tests.contracts.bos import V2, BosClient, begin, is_problem, move, token_for
@@ -86,6 +88,61 @@ def test_a_question_cannot_write_lines_into_the_script():
     assert answer.status_code == 404
     assert len(answer.content.decode().splitlines()) == 4
     assert b"$(" not in answer.content
+
+
+# -- who may fetch it -----------------------------------------------------------------------------
+
+
+def fetch(address: str) -> Any:
+    return Client(REMOTE_ADDR=address).get(DOOR, {"name": NAME})
+
+
+def token_in(answer: Any) -> str:
+    found = re.search(r"bss_referral_token=(\S+)", answer.content.decode())
+    return found[1] if found else ""
+
+
+def events() -> list[dict[str, Any]]:
+    return list(LifecycleEvent.objects.filter(name="boot_script_contested").values_list("data", flat=True))
+
+
+def test_a_second_address_is_told_of(node, redis_server):
+    assert token_in(fetch("10.2.0.7"))
+    assert token_in(fetch("10.2.0.7"))  # iPXE tries again
+    assert events() == []
+    for _ in range(3):
+        assert token_in(fetch("10.2.0.8"))
+    assert events() == [{"address": "10.2.0.8", "other_address": "10.2.0.7"}]
+
+
+def test_strictly_the_first_address_wins_for_a_while(node, redis_server, settings):
+    settings.MUSTER_BOOT_STRICT = True
+    first = token_in(fetch("10.2.0.7"))
+    answer = fetch("10.2.0.8")
+    assert (answer.status_code, token_in(answer), len(events())) == (409, "", 1)
+    assert answer.content.startswith(b"#!ipxe\necho ")
+    assert BootToken.objects.find(first).node == node
+    assert token_in(fetch("10.2.0.7"))
+    BootToken.objects.update(created_at=timezone.now() - services.SCRIPT_HELD)
+    assert token_in(fetch("10.2.0.8"))  # DHCP has given the node another one
+
+
+def test_strictly_there_is_a_token_only_while_a_session_boots_the_node(node, settings):
+    settings.MUSTER_BOOT_STRICT = True
+    assert token_in(fetch("10.2.0.7"))
+    move(node.session, "boot", NAME, to=Category.SUCCEEDED)
+    answer = fetch("10.2.0.7")
+    assert (answer.status_code, token_in(answer)) == (200, "")  # it comes up all the same
+
+
+def test_scripts_can_be_kept_to_the_boot_network_and_to_a_nodes_own_address(node, redis_server, settings):
+    settings.MUSTER_BOOT_NETWORKS = ["10.2.0.0/24"]
+    assert fetch("10.3.0.7").status_code == 403
+    assert fetch("10.2.0.7").status_code == 200
+    Node.objects.update(boot_address="10.2.0.9")
+    assert fetch("10.2.0.7").status_code == 403
+    assert events() == [{"address": "10.2.0.7", "other_address": "10.2.0.9"}]
+    assert fetch("10.2.0.9").status_code == 200
 
 
 # -- the report -----------------------------------------------------------------------------------
