@@ -1,4 +1,4 @@
-"""System checks that speak plainly about keys and about the site's issuer."""
+"""System checks that speak plainly about keys, the site's issuer, proxies and the audit's archive."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -7,6 +7,7 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import Error, register
 
+from accounts_app.addresses import networks
 from accounts_app.states import Role
 
 # Signed by one, checked by all: with a symmetric one whoever can check a token can make one.
@@ -65,3 +66,34 @@ def check_issuer(app_configs: Any, **kwargs: Any) -> list[Error]:
             ("MUSTER_OIDC_ISSUER needs MUSTER_OIDC_CLIENT_ID, MUSTER_OIDC_AUDIENCES or both.", "E006")
         )
     return [Error(text, hint="docs/identity.md", id=f"accounts_app.{number}") for text, number in wrong]
+
+
+@register()
+def check_audit_webhook(app_configs: Any, **kwargs: Any) -> list[Error]:
+    """An archive that can't tell who writes to it is none; nor is one that isn't reached by HTTP."""
+    address = urlsplit(settings.MUSTER_AUDIT_WEBHOOK)
+    if not settings.MUSTER_AUDIT_WEBHOOK:
+        return []
+    problems = []
+    if address.scheme not in ("https", "http") or not address.hostname or address.username:
+        hint = "Write https://archive.example/muster, without user and password."
+        problems.append(
+            Error("MUSTER_AUDIT_WEBHOOK is not the address of a web page.", hint=hint, id="accounts_app.E007")
+        )
+    if len(settings.MUSTER_AUDIT_WEBHOOK_SECRET) < 16:
+        problems.append(
+            Error("MUSTER_AUDIT_WEBHOOK_SECRET has less than 16 characters.", id="accounts_app.E008")
+        )
+    return problems
+
+
+@register()
+def check_networks(app_configs: Any, **kwargs: Any) -> list[Error]:
+    """Each must be an address or a network."""
+    problems = []
+    for name in ("MUSTER_TRUSTED_PROXIES", "MUSTER_BOOT_NETWORKS"):
+        try:
+            networks(tuple(getattr(settings, name)))
+        except ValueError as error:
+            problems.append(Error(f"{name}: {error}.", id="accounts_app.E009"))
+    return problems

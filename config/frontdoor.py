@@ -7,27 +7,22 @@ the login cookie with which everything below /func/ works.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from typing import Any
 
-import redis
 from django.contrib.auth import authenticate, login, logout
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts_app.limits import note_failed_login, too_many_logins
 from accounts_app.models import User
 from accounts_app.secrets import fingerprint
 from config.streams import main_access_key
 from events_app.live.answers import TYPES
-from events_app.services import bell
-
-log = logging.getLogger(__name__)
 
 API_VERSION = "v7.20230615"
-TRIES, PERIOD = 10, 300  # wrong passwords per user name and address, in so many seconds
 LONGEST = 4096  # of a login's body, in bytes
 
 
@@ -113,32 +108,28 @@ def _read_credentials(request: HttpRequest) -> tuple[str, str] | None:
     username, password = document.get("username"), document.get("password")
     if not isinstance(username, str) or not isinstance(password, str) or "\0" in username:
         return None
+    if not _is_text(username) or not _is_text(password):
+        return None
     return username[:150], password
 
 
-def too_many_tries(request: HttpRequest, username: str) -> bool:
-    """Whether this name was tried in vain too often from this address; for both login doors."""
+def _is_text(value: str) -> bool:
+    """JSON may hold halves of surrogate pairs, which nothing behind it takes."""
     try:
-        return int(bell().get(_place(request, username)) or 0) >= TRIES
-    except redis.RedisError as error:
-        log.warning("Failed logins can't be counted: %s", error)
+        value.encode()
+    except UnicodeEncodeError:
         return False
+    return True
+
+
+def too_many_tries(request: HttpRequest, username: str) -> bool:
+    """Whether wrong passwords have closed the login for this name and address; for both login doors."""
+    return too_many_logins(address=request.META.get("REMOTE_ADDR") or "", username=username)
 
 
 def note_failed_try(request: HttpRequest, username: str) -> None:
     """Count one wrong password."""
-    place = _place(request, username)
-    try:
-        with bell().pipeline() as pipe:
-            pipe.incr(place)
-            pipe.expire(place, PERIOD)
-            pipe.execute()
-    except redis.RedisError as error:
-        log.warning("Failed logins can't be counted: %s", error)
-
-
-def _place(request: HttpRequest, username: str) -> str:
-    return f"muster:login:{request.META.get('REMOTE_ADDR', '')}:{username[:150]}"
+    note_failed_login(address=request.META.get("REMOTE_ADDR") or "", username=username)
 
 
 def _problem(status: int, kind: str, title: str) -> JsonResponse:

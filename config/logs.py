@@ -10,3 +10,13 @@ class NotReadyIsNoError(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return getattr(getattr(record, "request", None), "path", "") != "/readyz"
+
+
+class WithoutBlame(logging.Filter):
+    """Django logs a traceback where a client sent nonsense (a wrong Host, too many fields): a line will do,
+    for anybody could fill the disk."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.security"):
+            record.exc_info = None
+        return True

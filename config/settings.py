@@ -59,6 +59,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "accounts_app.addresses.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -111,6 +112,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         ),
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# -- the audit's archive ------------------------------------------------------------------------------
+MUSTER_AUDIT_WEBHOOK = env.text("MUSTER_AUDIT_WEBHOOK")  # where audit rows are sent
+MUSTER_AUDIT_WEBHOOK_SECRET = env.text("MUSTER_AUDIT_WEBHOOK_SECRET")  # signs them
 
 # -- Redis (or Valkey): broker and bell ---------------------------------------------------------------
 REDIS_URL = env.text("MUSTER_REDIS_URL", f"unix://{HOME / 'run' / 'redis.sock'}")
@@ -214,6 +219,17 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(3600),
         "options": {"expires": 3600},
     },
+    **(
+        {
+            "deliver-audit": {
+                "task": "accounts_app.steps.deliver_audit",
+                "schedule": schedule(2),
+                "options": {"expires": 2},
+            }
+        }
+        if MUSTER_AUDIT_WEBHOOK
+        else {}
+    ),
     "prune-events": {
         "task": "events_app.steps.prune_events",
         "schedule": schedule(3600),
@@ -248,6 +264,11 @@ MUSTER_VAULT: dict[str, Any] = {
     "secret_id": env.text("MUSTER_VAULT_SECRET_ID"),
     "cache_seconds": env.number("MUSTER_VAULT_CACHE_SECONDS", 60),
 }
+
+# Where boot scripts are given at all; empty: everywhere.
+MUSTER_BOOT_NETWORKS = env.words("MUSTER_BOOT_NETWORKS", [])
+# Tokens only for nodes that a session is booting, and to one address at a time.
+MUSTER_BOOT_STRICT = env.flag("MUSTER_BOOT_STRICT")
 
 # How configurations are applied: "none" passes the configure phase through (the image brings it along).
 MUSTER_CONFIGURATION_DRIVER = env.text("MUSTER_CONFIGURATION_DRIVER", "none")
@@ -341,8 +362,11 @@ AUTH_PASSWORD_VALIDATORS = [
 if "pytest" in sys.modules:
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # tests make hundreds of users
 
-# Requests a minute of one key or person at one web process; 0 = any number. Tests ask as fast as they can.
+# Networks of proxies whose X-Forwarded-For is believed.
+MUSTER_TRUSTED_PROXIES = env.words("MUSTER_TRUSTED_PROXIES", [])
+# Requests a minute of one key or person; 0 = any number. Tests ask as fast as they can.
 MUSTER_API_RATE = env.number("MUSTER_API_RATE", 0 if "pytest" in sys.modules else 12000)
+MUSTER_STREAMS_PER_USER = env.number("MUSTER_STREAMS_PER_USER", 200)  # in one web process; 0 = any number
 MUSTER_IDEMPOTENCY_HOURS = env.number("MUSTER_IDEMPOTENCY_HOURS", 24)
 
 REST_FRAMEWORK = {
@@ -353,7 +377,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts_app.permissions.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["accounts_app.parsers.CarefulJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_PAGINATION_CLASS": "config.api.Pages",
     "PAGE_SIZE": 100,
@@ -367,6 +391,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "ENABLE_DJANGO_DEPLOY_CHECK": False,  # whether the schema is well described is no matter of deploying
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.api.describe_refusals",
+    ],
     # The page's assets come with the package drf-spectacular-sidecar: no request leaves the machine.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -417,14 +445,20 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 10000  # ids of ticked nodes in a form
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.number("MUSTER_MAX_BODY_BYTES", 10 * 1024 * 1024)
+MUSTER_REQUEST_SECONDS = max(env.number("MUSTER_REQUEST_SECONDS", 60), 1)  # in which a request must be here
 
 LOG_LEVEL = env.text("MUSTER_LOG_LEVEL", "INFO").upper()
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {"not_readyz": {"()": "config.logs.NotReadyIsNoError"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {
+        "not_readyz": {"()": "config.logs.NotReadyIsNoError"},
+        "without_blame": {"()": "config.logs.WithoutBlame"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["without_blame"]}
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["not_readyz"]},

@@ -202,6 +202,7 @@ class Muster(Server):
             **{name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")},
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "MUSTER_HOME": str(home),
+            "MUSTER_STREAMS_PER_USER": "0",
             "MUSTER_REDIS_URL": f"unix://{home}/run/redis.sock",
             **({"MUSTER_DATABASE_URL": database_url} if database_url else {}),
         }
@@ -223,7 +224,7 @@ class Muster(Server):
     def start_web(self) -> None:
         """The web process alone."""
         modules = {
-            "daphne": ["daphne", "-e", f"tcp:port={self.port}:interface=127.0.0.1:backlog=1024"],
+            "daphne": ["config.server", "-e", f"tcp:port={self.port}:interface=127.0.0.1:backlog=1024"],
             "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "warning",
                         "--backlog", "4096"],
         }  # fmt: skip

@@ -79,6 +79,12 @@ def wrong_method() -> Refused:
     return Refused(405, "method-not-allowed", "HTTP Method Not Allowed.", headers={"Allow": ALLOW})
 
 
+def too_many_streams(most: int) -> Refused:
+    """429: he holds as many as he may in this process."""
+    message = f"You have {most} streams open here already."
+    return Refused(429, "too-many-requests", "Too many requests.", message, headers={"Retry-After": "10"})
+
+
 def unavailable() -> Refused:
     """503: the database does not answer, or this process is going down. Come back with the cursor."""
     return Refused(503, "service-unavailable", "Service unavailable.", headers={"Retry-After": "2"})

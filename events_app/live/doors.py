@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
+from django.conf import settings
 from django.contrib.auth.models import Group as Project
 from django.db import Error as DatabaseFault
 from django.utils import timezone
@@ -113,6 +114,9 @@ class Door(AsyncHttpConsumer):
         for name, value in self.scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
         self.origin = headers.get("origin")
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and (len(length) > 9 or int(length) > BODY_LIMIT):
+            raise answers.bad_request("The body is too long.")  # and perhaps it was not even read
         if self.scope["method"] == "OPTIONS":
             await self.answer_preflight(headers)
             return
@@ -147,7 +151,10 @@ class Door(AsyncHttpConsumer):
     async def begin(
         self, hearer: Hearer, filter: Filter, format: Any, preface: bytes = b"", *, after: int
     ) -> None:
-        """Send headers and `preface`, then let the hub write what is beyond `after`."""
+        """Send headers and `preface`, then let the hub write what is beyond `after`. Raises Refused."""
+        most = settings.MUSTER_STREAMS_PER_USER
+        if most and self.hub.held[hearer.user_id] >= most:
+            raise answers.too_many_streams(most)
         await self.send_headers(status=200, headers=self.with_origin(answers.STREAM_HEADERS))
         await self.send_body(preface, more_body=True)
         self.stream = Stream(hearer, filter, format, socket_for(self.base_send))

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -88,6 +88,7 @@ class Hub:
         self.last = 0
         self.stopping = False
         self.streams: set[Stream] = set()
+        self.held: Counter[int] = Counter()  # streams by user
         self.listeners: list[Callable[[Sequence[Row]], None]] = []  # who else wants all rows of this process
         self._redis_url = redis_url
         self._recheck = recheck
@@ -150,6 +151,7 @@ class Hub:
     def join(self, stream: Stream, after: int) -> None:
         """Let a started response hear everything beyond `after`."""
         self.streams.add(stream)
+        self.held[stream.hearer.user_id] += 1
         self._beat_later(stream)
         if after == self.last:
             self._attach(stream, self.last)
@@ -165,11 +167,18 @@ class Hub:
     def leave(self, stream: Stream) -> None:
         """Forget a listener."""
         stream.over = True
-        self.streams.discard(stream)
+        if stream in self.streams:
+            self.streams.remove(stream)
+            self._let_go(stream.hearer.user_id)
         self._slow.pop(stream, None)
         self._detach(stream)
         if stream.task is not None and stream.task is not asyncio.current_task():
             stream.task.cancel()
+
+    def _let_go(self, user_id: int) -> None:
+        self.held[user_id] -= 1
+        if not self.held[user_id]:
+            del self.held[user_id]
 
     def finish(self, stream: Stream) -> None:
         """End his response and forget him."""

@@ -13,9 +13,10 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts_app import limits
-from accounts_app.models import ApiKey, IdempotentAnswer
+from accounts_app.models import ApiKey, AuditEntry, IdempotentAnswer
 from accounts_app.steps import prune_idempotent_answers
 from sessions_app.models import BootSession
+from tasks_app.models import Task
 from tests.factories import PASSWORD, make_key, make_node, make_olga, make_template, make_victor
 
 BODY = {"operation": "reboot", "template": "sample"}
@@ -127,10 +128,38 @@ def test_in_a_race_one_wins_and_all_hear_the_same(redis_server):
     assert BootSession.objects.count() == 1
 
 
+TASK = {"name": "t", "module": "./m", "condition": {"schedule": {"cron": "0 0 1 1 *"}}, "driver": "fake"}
+
+
+def test_what_waits_for_others_is_begun_once_too(olga, monkeypatch):
+    def make(name: str = "t") -> Any:
+        body = {"task": {**TASK, "name": name}}
+        headers = {"idempotency-key": "task"}
+        return olga.post("/v1/tasks", body, content_type="application/json", headers=headers)
+
+    meanwhile = []
+
+    def wait(run: Any) -> Any:
+        meanwhile.append(make())
+        return run
+
+    monkeypatch.setattr("tasks_app.services.wait_for_run", wait)
+    assert make("no name").status_code == 400
+    first, second = make(), make()
+    assert (first.status_code, second.status_code) == (201, 201), first.content
+    assert second.content == first.content
+    assert second["Idempotent-Replayed"] == "true"
+    assert [answer.status_code for answer in meanwhile] == [409]
+    assert "no answer yet" in meanwhile[0].json()["error"]["message"]
+    assert Task.objects.count() == 1
+
+
 @pytest.mark.parametrize("path", ["/api/v1/me", "/v2/sessions", "/v1/tasks"])
-def test_too_many_requests_of_one_key_are_429_in_the_doors_own_words(db, settings, monkeypatch, path):
+def test_too_many_requests_of_one_key_are_429_in_the_doors_own_words(
+    db, redis_server, settings, monkeypatch, path
+):
     monkeypatch.setattr(limits, "clock", lambda: 1_000_000.0)  # one minute, however slow
-    monkeypatch.setattr(limits, "_window", limits.Window())
+    monkeypatch.setattr(limits, "tally", limits.Tally())
     settings.MUSTER_API_RATE = 3
     olga = make_olga()
     one, other = client_of(olga), client_of(olga)
@@ -158,6 +187,58 @@ def test_too_many_wrong_passwords_close_the_door_for_a_while(db, redis_server, d
     assert 429 not in [tell("wrong").status_code for _ in range(10)]
     assert tell("wrong").status_code == 429
     assert tell(PASSWORD).status_code == 429
+
+
+def test_one_password_tried_on_many_names_closes_the_door_for_the_address(db, redis_server):
+    make_olga()
+    body = {"password": "correct horse battery staple"}
+
+    def tell(name: str, address: str = "10.0.0.9") -> int:
+        client = Client(REMOTE_ADDR=address)
+        return client.post("/login", {**body, "username": name}, headers={"accept": "text/html"}).status_code
+
+    assert {tell(f"name-{number}") for number in range(50)} == {400}
+    assert tell("olga") == 429
+    assert tell("olga", "10.0.0.8") == 302
+
+
+def test_limits_count_on_without_redis(db, redis_server, settings, monkeypatch):
+    monkeypatch.setattr(limits, "tally", limits.Tally())
+    settings.MUSTER_API_RATE = 2
+    olga = client_of(make_olga())
+    redis_server.stop()
+    monkeypatch.setattr(limits, "clock", lambda: 1_000_000.0)
+    assert [olga.get("/api/v1/me").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_all_web_processes_count_together(db, redis_server, settings, monkeypatch):
+    monkeypatch.setattr(limits, "clock", lambda: 1_000_000.0)
+    settings.MUSTER_API_RATE = 3
+    olga = client_of(make_olga())
+    found = []
+    for _ in range(4):
+        monkeypatch.setattr(limits, "tally", limits.Tally())  # another process
+        found.append(olga.get("/api/v1/me").status_code)
+    assert found == [200, 200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "forwarded", "address"),
+    [
+        ([], "10.0.0.1", "1.2.3.4", "10.0.0.1"),
+        (["10.0.0.0/24"], "10.0.0.1", "1.2.3.4", "1.2.3.4"),
+        (["10.0.0.0/24"], "10.0.0.1", "9.9.9.9, 1.2.3.4", "1.2.3.4"),  # what stands left anybody may write
+        (["10.0.0.0/24"], "10.0.0.1", "1.2.3.4, 10.0.0.7", "1.2.3.4"),
+        (["10.0.0.0/24"], "8.8.8.8", "1.2.3.4", "8.8.8.8"),
+        (["10.0.0.0/24"], "10.0.0.1", "", "10.0.0.1"),
+        (["10.0.0.0/24"], "10.0.0.1", "<script>", "10.0.0.1"),
+        (["10.0.0.0/24"], "::ffff:10.0.0.1", "2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_behind_a_proxy_the_clients_own_address_counts(db, settings, trusted, peer, forwarded, address):
+    settings.MUSTER_TRUSTED_PROXIES = trusted
+    Client(REMOTE_ADDR=peer).post("/api/v1/sessions/", headers={"x-forwarded-for": forwarded})
+    assert AuditEntry.objects.get().address == address
 
 
 def test_the_admin_has_no_login_of_its_own(db):

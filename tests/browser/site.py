@@ -64,7 +64,7 @@ class Site:
         log = (self.home / "web.log").open("ab")
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "daphne", "--bind", "127.0.0.1"),
+                *(sys.executable, "-m", "config.server", "--bind", "127.0.0.1"),
                 *("--port", str(self.port), "config.asgi:application"),
             ],
             cwd=PROJECT,

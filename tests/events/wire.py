@@ -61,7 +61,8 @@ class Web:
     def start(self) -> Web:
         """Start it and wait until it answers."""
         options = {
-            "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "config.asgi:application"],
+            "daphne": ["-m", "config.server", "-b", "127.0.0.1", "-p", str(self.port),
+                       "config.asgi:application"],
             "uvicorn": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", str(self.port), "--log-level",
                         "warning", "config.asgi:application"],
         }  # fmt: skip

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts_app', '0004_idempotency'),
+        ('accounts_app', '0006_single_sign_on'),
     ]
 
     operations = [
