@@ -14,14 +14,13 @@ from django.urls import URLResolver, get_resolver, resolve
 from accounts_app.models import User
 from accounts_app.states import Area, Role, is_open
 from sessions_app.models import Bmc, Node
-from tests.accounts.matrix import LEVEL, METHODS, OPEN, SUPER, TABLE, Path, Way
+from tests.accounts.judging import FOREIGN, OWN, complaint, filled, tenanted
+from tests.accounts.matrix import METHODS, OPEN, TABLE, Path
 from tests.accounts.world import ROLES, make_people, make_things
 from tests.factories import make_bmc, make_domain, make_key, make_user
 from workflows_app.drivers.fake import FakeRuntime
 
 pytestmark = pytest.mark.django_db
-
-OWN, FOREIGN = "tenant-a", "tenant-b"
 
 
 @pytest.fixture
@@ -44,12 +43,6 @@ def routes(resolver: Any, prefix: str = "") -> Iterator[str]:
             yield route
 
 
-def filled(text: str, names: dict[str, str]) -> str:
-    for name, value in names.items():
-        text = text.replace(f"<{name}>", value)
-    return text
-
-
 def ask(client: Client, path: Path, method: str, body: Any, names: dict[str, str], who: str) -> Any:
     """Ask inside a savepoint, so that the next one finds all as it was."""
     headers = {"cray-tenant-name": names["domain"]} if who == "sue" and tenanted(path.path) else {}
@@ -68,35 +61,6 @@ def ask(client: Client, path: Path, method: str, body: Any, names: dict[str, str
             answer = client.generic(method, place, text, content_type="application/json", headers=headers)
         transaction.set_rollback(True)
     return answer
-
-
-def tenanted(path: str) -> bool:
-    return path.startswith(("/v2", "/apis/bos/v2", "/v1/tasks", "/v1/status/tasks"))
-
-
-def judge(path: Path, way: Way, who: str, whose: str, answer: Any) -> str:
-    """What is wrong with an answer; nothing where it is as declared."""
-    status, level = answer.status_code, LEVEL[who]
-    to_login = status == 302 and answer["Location"].startswith("/login")
-    if level < way.level:
-        if who == "nobody":
-            wanted = to_login if path.page else status == 401
-            return "" if wanted else f"{status} instead of {'the login' if path.page else 401}"
-        wanted = {403} if who == "nora" else {way.below}
-        return "" if status in wanted else f"{status} instead of {wanted}"
-    # BOS v1 knows no tenants: a superadmin, who belongs to none, finds the untenanted there.
-    v1 = path.path.startswith(("/v1/session", "/apis/bos/v1/session"))
-    outside = (whose == FOREIGN and level < SUPER) or (who == "sue" and v1)
-    if outside and "<" in path.path:
-        return (
-            ""
-            if status == way.foreign or (who == "sue" and status < 300)
-            else f"{status} instead of {way.foreign}"
-        )
-    if outside and v1 and who == "sue" and status == 404:
-        return ""
-    good = (200 <= status < 400 and (not to_login or way.level == 0)) or status in way.also
-    return "" if good else f"{status}: {answer.content[:200]!r}"
 
 
 def test_every_path_is_declared():
@@ -128,34 +92,10 @@ def test_each_role_may_what_is_declared_and_nothing_else(who, world):
                 if "log" in path.path and who in people:
                     client.force_login(people[who])  # the doors of login and logout forget who asks
                 answer = ask(client, path, method, way.body if way else None, world[whose], who)
-                if way is not None:
-                    complaint = judge(path, way, who, whose, answer)
-                elif refused(answer) or as_get(path, who, answer):
-                    complaint = ""
-                else:
-                    complaint = f"{answer.status_code}, but it is not declared"
-                if complaint:
-                    wrong.append(f"{method} {path.path} ({whose}): {complaint}")
+                found = complaint(path, method, who, whose, answer)
+                if found:
+                    wrong.append(f"{method} {path.path} ({whose}): {found}")
     assert not wrong, "\n".join(wrong)
-
-
-def refused(answer: Any) -> bool:
-    """Not let in, or no such method."""
-    to_login = answer.status_code == 302 and answer["Location"].startswith("/login")
-    return to_login or answer.status_code in (401, 403, 404, 405)
-
-
-def as_get(path: Path, who: str, answer: Any) -> bool:
-    """A page that is only looked at may take any method for GET; it is open to the same people."""
-    look = path.ways.get("GET")
-    changes = set(path.ways) - {"GET"}
-    return (
-        path.page
-        and look is not None
-        and not changes
-        and LEVEL[who] >= look.level
-        and answer.status_code < 500
-    )
 
 
 def test_a_key_for_some_areas_opens_their_paths_and_no_others(world):

@@ -38,19 +38,21 @@ def make_people(domain: Domain) -> dict[str, Any]:
     }
 
 
-def make_things(domain_name: str, cabinet: int) -> dict[str, str]:
-    """One of everything in a domain; what its parts are called in paths and bodies, by placeholder."""
+def make_things(domain_name: str, cabinet: int, suffix: str = "") -> dict[str, str]:
+    """One of everything in a domain; what its parts are called in paths and bodies, by placeholder. A suffix
+    makes another one of everything."""
     domain = make_domain(domain_name)
-    owner = make_user(f"owner-{domain_name}", Role.USER, domain)
+    tag = domain_name + suffix
+    owner = make_user(f"owner-{tag}", Role.USER, domain)
     name = f"x{cabinet}c0s0b0n0"
-    bmc = make_bmc(f"bmc-{domain_name}", domain=domain)
+    bmc = make_bmc(f"bmc-{tag}", domain=domain)
     node = make_node(name, bmc=bmc, domain=domain)
-    group = NodeGroup.objects.create(name=f"group-{domain_name}")
+    group = NodeGroup.objects.create(name=f"group-{tag}")
     group.nodes.set([node])
-    template = make_template([node], name=f"template-{domain_name}", domain=domain)
-    session = make_session(template, actor=owner, name=f"session-{domain_name}")
+    template = make_template([node], name=f"template-{tag}", domain=domain)
+    session = make_session(template, actor=owner, name=f"session-{tag}")
     condition = {"schedule": {"cron": "0 0 1 1 *"}}
-    document = finalize({"name": f"task-{domain_name}", "module": "./m", "condition": condition})
+    document = finalize({"name": f"task-{tag}", "module": "./m", "condition": condition})
     task = Task.objects.create(
         name=document["name"], domain=domain, owner=owner, status="active", document=document,
         last_run_number=1,
@@ -58,7 +60,7 @@ def make_things(domain_name: str, cabinet: int) -> dict[str, str]:
     run = TaskRun.objects.create(
         task=task, number=1, status="unconfirmed", trigger={"kind": "manual"}, document=document
     )
-    workflow = _make_workflow(domain_name, domain, owner)
+    workflow = _make_workflow(tag, domain, owner)
     background = BackgroundTask.objects.create(owner=owner, domain=domain_name, message="working")
     queued = Run.objects.create(
         workflow=workflow, owner=owner, body=b"{}", expires_at=timezone.now() + timedelta(hours=1)
@@ -84,7 +86,7 @@ def make_things(domain_name: str, cabinet: int) -> dict[str, str]:
         "run": str(run.pk),
         "workflow": workflow.pk,
         "queued": str(queued.pk),
-        "key": make_key(owner, name=f"key-{domain_name}").access_key,
+        "key": make_key(owner, name=f"key-{tag}").access_key,
         "background": str(background.pk),
     }
 
