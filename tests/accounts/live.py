@@ -1,4 +1,4 @@
-"""The matrix against a running Muster, over real HTTP: `python -m tests.accounts.live HOME`.
+"""The matrix against a running Muster, over real HTTP: `python -m tests.accounts.live HOME [ROLE …]`.
 
 HOME is that of `bin/up`, which must be running; use one that may be thrown away. People of each role and
 things of two tenants are made in its database, then every path × method × role × own or another tenant's
@@ -77,20 +77,24 @@ def enter(home: File) -> str:
 def main() -> int:
     """Ask everything; how many answers were wrong."""
     url = enter(File(sys.argv[1]))
+    from accounts_app.models import User
+    from sessions_app.models import Node
     from tests.accounts.judging import FOREIGN, OWN, complaint, filled, tenanted
     from tests.accounts.matrix import METHODS, TABLE, Way
     from tests.accounts.world import ROLES, make_people, make_things
     from tests.factories import make_domain
 
-    make_people(make_domain(OWN))
-    numbers = count(1000)
+    domain = make_domain(OWN)
+    if not User.objects.filter(username="sue").exists():
+        make_people(domain)
+    numbers = count(1000 + Node.objects.filter(name__startswith="x").count())
 
     def things(whose: str) -> dict[str, str]:
         number = next(numbers)
         return make_things(whose, number, f"-{number}")
 
     asked, wrong = 0, []
-    for who in ROLES:
+    for who in sys.argv[2:] or ROLES:
         person = Person(url, who, ROLES[who] is not None)
         kept = {OWN: things(OWN), FOREIGN: things(FOREIGN)}
         for path in TABLE:
