@@ -122,5 +122,5 @@ def note_failed_login(*, address: str, username: str) -> None:
 
 
 def _login_places(address: str, username: str) -> tuple[str, str]:
-    name = hashlib.sha256(username[:150].encode()).hexdigest()[:32]
+    name = hashlib.sha256(username[:150].encode("utf-8", "replace")).hexdigest()[:32]
     return f"muster:login:{address}", f"muster:login:{address}:{name}"
