@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, DataError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch
 
@@ -89,7 +89,10 @@ def actor_of(request: HttpRequest) -> tuple[str, str]:
     if named:
         return named, ""
     user = getattr(request, "user", None)
-    return (user.get_username() if user is not None and user.is_authenticated else ""), ""
+    try:
+        return (user.get_username() if user is not None and user.is_authenticated else ""), ""
+    except DataError:
+        return "", ""  # a cookie that no database can look for: who sent it is nobody
 
 
 DOORS = (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
-from django.http import Http404
+from django.db import DataError
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from django.views.defaults import bad_request
 from rest_framework import exceptions
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.response import Response
@@ -38,6 +41,9 @@ def describe_refusals(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
+NONSENSE = "The request holds a value that can't be stored or looked for."
+
+
 class Pages(LimitOffsetPagination):
     """`limit` (100, at most 1000) and `offset`; answers count, next, previous, results."""
 
@@ -63,6 +69,26 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
     return response
 
 
+def is_nonsense(error: BaseException) -> bool:
+    """Whether a database refused a value for what it is: a NUL in a text, a number beyond its type."""
+    return isinstance(error, DataError) or (isinstance(error, ValueError) and "NUL (0x00)" in str(error))
+
+
+class NonsenseMiddleware:
+    """What `handle_exception` does for JSON doors, for pages: 400."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """The answer."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """Called by Django where a view raised."""
+        return bad_request(request, error) if is_nonsense(error) else None
+
+
 def _translate(error: Exception) -> tuple[int, str, Any, dict[str, str]] | None:
     """Status, one sentence, errors by field, headers."""
     if isinstance(error, InvalidTransition):
@@ -71,6 +97,8 @@ def _translate(error: Exception) -> tuple[int, str, Any, dict[str, str]] | None:
         return 404, str(error) or "Not found.", None, {}
     if isinstance(error, PermissionDenied):
         return 403, str(error) or "Your role does not allow this.", None, {}
+    if is_nonsense(error):
+        return 400, NONSENSE, None, {}
     if isinstance(error, RequestDataTooBig):
         return 413, "The request body is too large.", None, {}
     if isinstance(error, ValidationError):

@@ -73,6 +73,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "config.context.remember_cursor",
+    "config.api.NonsenseMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"

@@ -15,6 +15,7 @@ from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
 from django.conf import settings
 from django.contrib.auth.models import Group as Project
+from django.db import DataError
 from django.db import Error as DatabaseFault
 from django.utils import timezone
 
@@ -95,6 +96,8 @@ class Door(AsyncHttpConsumer):
             await self.handle(b"".join(self.body))
         except answers.Refused as refused:
             await self.refuse(refused)
+        except DataError:
+            await self.refuse(answers.bad_request("A value can't be looked for."))
         except DatabaseFault as fault:
             log.warning("A stream can't be opened: %s", fault)
             await self.refuse(answers.unavailable())

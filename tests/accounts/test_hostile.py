@@ -125,6 +125,7 @@ HEADERS: list[tuple[str, bytes]] = [
     ("Idempotency-Key", b"a\nX-Evil: yes"),
     ("Idempotency-Key", b"\x00"), ("Idempotency-Key", b"a" * 8000), ("Cray-Tenant-Name", b"\x00"),
     ("Cray-Tenant-Name", b"\xff\xfe"), ("Cray-Tenant-Name", b"a" * 8000), ("Cookie", b"sessionid=\x00"),
+    ("Cookie", b'sessionid="\\000aaaaaaaaaaaa"'),
     ("Cookie", b"sessionid=" + b"a" * 8000), ("Cookie", b"=;=;\xff"), ("Authorization", b"Bearer \xff\xfe"),
     ("Authorization", b"Bearer mst_A_\x00"), ("Authorization", b"Bearer " + b"a" * 9000),
     ("Authorization", b"BackendAI signMethod=HMAC-SHA256, credential=\xff:\xff"), ("X-API-KEY", b"mnt_\xff"),
