@@ -18,7 +18,8 @@ class StrictFilter(DjangoFilterBackend):
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         """Narrow the list; 400 names a parameter that is no filter of it."""
         filters = self.get_filterset_class(view, queryset)
-        if filters is not None and view.action == "list":
+        of_list = view.action == "list" or getattr(view, "detail", None) is False  # exports, too
+        if filters is not None and of_list:
             unknown = sorted(set(request.query_params) - set(filters.base_filters) - PAGING)
             if unknown:
                 raise ValidationError({name: ["There is no such filter."] for name in unknown})
