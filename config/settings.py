@@ -367,7 +367,7 @@ if "pytest" in sys.modules:
 MUSTER_TRUSTED_PROXIES = env.words("MUSTER_TRUSTED_PROXIES", [])
 # Requests a minute of one key or person; 0 = any number. Tests ask as fast as they can.
 MUSTER_API_RATE = env.number("MUSTER_API_RATE", 0 if "pytest" in sys.modules else 12000)
-MUSTER_STREAMS_PER_USER = env.number("MUSTER_STREAMS_PER_USER", 200)  # in one web process; 0 = any number
+MUSTER_STREAMS_PER_USER = env.number("MUSTER_STREAMS_PER_USER", 500)  # in one web process; 0 = any number
 MUSTER_IDEMPOTENCY_HOURS = env.number("MUSTER_IDEMPOTENCY_HOURS", 24)
 
 REST_FRAMEWORK = {
