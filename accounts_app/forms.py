@@ -1,4 +1,4 @@
-"""What the pages of keys take."""
+"""What the pages of keys and of saved filters take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from accounts_app.states import VERBS, Area, Verb
+from accounts_app.services import plain_query
+from accounts_app.states import VERBS, Area, FilteredPage, Verb
 
 DAYS = [("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "never")]
 SCOPES = {
@@ -47,3 +48,18 @@ class KeyForm(forms.Form):
         """When it lapses; None for never."""
         days = self.cleaned_data["days"]
         return timezone.now() + timedelta(days=int(days)) if days else None
+
+
+class FilterForm(forms.Form):
+    """A list's filter and the name that it gets."""
+
+    page = forms.ChoiceField(choices=FilteredPage.choices)
+    name = forms.CharField(max_length=40)
+    query = forms.CharField(max_length=1000)
+
+    def clean_query(self) -> str:
+        """What filters, in one order; the page and the time zone do not belong to it."""
+        query = plain_query(self.cleaned_data["query"])
+        if not query:
+            raise forms.ValidationError("Nothing is filtered here.")
+        return query

@@ -11,7 +11,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts_app import secrets
-from accounts_app.states import COVERED, VERBS, Role, Verb, is_open
+from accounts_app.states import COVERED, VERBS, FilteredPage, Role, Verb, is_open
 
 
 class Domain(models.Model):
@@ -139,6 +139,27 @@ class ApiKey(Grant, models.Model):
     def matches(self, secret: str) -> bool:
         """Whether this is the key's secret, in constant time."""
         return secrets.same(self.secret_digest, secrets.digest(secret, purpose="key"))
+
+
+class SavedFilter(models.Model):
+    """A list's filter to which somebody gave a name; his own only."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="saved_filters")
+    page = models.CharField(max_length=16, choices=FilteredPage)
+    name = models.CharField(max_length=40)
+    query = models.CharField(max_length=1000)  # of the list's URL
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["user", "page", "name"], name="saved_filter_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.user_id}"
+
+    @property
+    def url(self) -> str:
+        """Where it leads."""
+        return f"/{self.page}/?{self.query}"
 
 
 class IdempotentAnswer(models.Model):

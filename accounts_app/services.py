@@ -1,4 +1,4 @@
-"""Issue and revoke keys."""
+"""Issue and revoke keys; keep filters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.http import QueryDict
 from django.utils import timezone
+from django.utils.http import urlencode
 
 from accounts_app import secrets
-from accounts_app.models import ApiKey, User
+from accounts_app.models import ApiKey, SavedFilter, User
 from accounts_app.states import Verb
 from events_app.services import record_event, recording
 
+MOST_FILTERS = 30  # of one user on one page
 TOKEN_PREFIX = "mst"  # noqa: S105  (a marker that scanners for leaked keys can look for)
 
 
@@ -115,3 +118,27 @@ def note_use(key: ApiKey) -> None:
     now = timezone.now()
     if key.last_used_at is None or (now - key.last_used_at).total_seconds() > 60:
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+
+
+# -- filters that somebody named -----------------------------------------------------------------------
+
+
+def plain_query(text: str) -> str:
+    """The filter of a list's URL: its fields in one order, without what only turns its pages."""
+    asked = QueryDict(text)
+    kept = [
+        (name, asked[name]) for name in sorted(asked) if asked[name] and name not in {"page", "before", "tz"}
+    ]
+    return urlencode(kept)
+
+
+def save_filter(*, user: User, page: str, name: str, query: str) -> SavedFilter:
+    """Keep a filter under a name; one of the same name is replaced, and beyond MOST_FILTERS none is kept.
+
+    Raises ValueError then.
+    """
+    kept = user.saved_filters.filter(page=page)
+    if not kept.filter(name=name).exists() and kept.count() >= MOST_FILTERS:
+        raise ValueError(f"{MOST_FILTERS} filters are kept here already; forget one first.")
+    saved, _ = user.saved_filters.update_or_create(page=page, name=name, defaults={"query": query})
+    return saved

@@ -1,4 +1,4 @@
-"""Roles and what each may do: the one permission table (verb by role); and the areas of keys."""
+"""Roles and what each may do (verb by role); the areas of keys; which lists keep filters."""
 
 from collections.abc import Collection, Iterable
 
@@ -89,3 +89,13 @@ def is_open(path: str, areas: Collection[str]) -> bool:
 def _fits(path: str, places: Iterable[str]) -> str:
     """The longest of the places that the path is, or is below; else empty text."""
     return max((place for place in places if f"{path}/".startswith(f"{place}/")), key=len, default="")
+
+
+class FilteredPage(TextChoices):
+    """A list whose filters can be kept; the word is its path."""
+
+    SESSIONS = "sessions", "sessions"
+    NODES = "nodes", "nodes"
+    TASKS = "tasks", "tasks"
+    WORKFLOWS = "workflows", "workflows"
+    ACTIVITY = "activity", "activity"

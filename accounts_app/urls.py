@@ -15,6 +15,8 @@ pages: list[URLPattern | URLResolver] = [
     path("login/sso/callback", views.sso_callback, name="sso-callback"),
     path("keys/", views.keys, name="keys"),
     path("keys/<str:access_key>/revoke", views.key_revoke, name="key-revoke"),
+    path("filters/", views.filter_save, name="filter-save"),
+    path("filters/<int:number>/forget", views.filter_forget, name="filter-forget"),
 ]
 api: list[URLPattern | URLResolver] = [
     path("api/v1/me", MeView.as_view(), name="api-me"),

@@ -1,4 +1,4 @@
-"""Pages of one's own keys, and signing in at the site's issuer."""
+"""Pages of one's own keys and filters, and signing in at the site's issuer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts_app import single_sign_on
 from accounts_app.asking import Question
 from accounts_app.audit import record_request
 from accounts_app.claims import NotMapped
-from accounts_app.forms import KeyForm
+from accounts_app.forms import FilterForm, KeyForm
 from accounts_app.permissions import PageRequest, page_needs
-from accounts_app.services import issue_key, revoke_key
+from accounts_app.services import issue_key, revoke_key, save_filter
 from accounts_app.services_people import know_person
 from accounts_app.states import Verb
 
@@ -112,3 +112,30 @@ def sso_callback(request: HttpRequest) -> HttpResponse:
 
 def _not_signed_in(request: HttpRequest, message: str, status: int) -> HttpResponse:
     return render(request, "accounts_app/not_signed_in.html", {"message": message}, status=status)
+
+
+@require_POST
+@page_needs(Verb.READ)
+def filter_save(request: PageRequest) -> HttpResponse:
+    """Keep the filter of a list under a name, and go back to it."""
+    form = FilterForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "The filter was not kept: it needs a name of at most 40 characters.")
+        page = form.cleaned_data.get("page")
+        return redirect(f"/{page}/" if page else "/")
+    asked = form.cleaned_data
+    try:
+        saved = save_filter(user=request.user, **asked)
+    except ValueError as error:
+        messages.error(request, str(error))
+        return redirect(f"/{asked['page']}/?{asked['query']}")
+    return redirect(saved.url)
+
+
+@require_POST
+@page_needs(Verb.READ)
+def filter_forget(request: PageRequest, number: int) -> HttpResponse:
+    """Forget one of one's own filters; the list stays as it is."""
+    saved = get_object_or_404(request.user.saved_filters, pk=number)
+    saved.delete()
+    return redirect(saved.url)

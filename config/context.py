@@ -58,12 +58,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     if not signed_in:
         return context
     reads = may(user, Verb.READ)
-    counts = attention_counts(user) if reads else {}
-    here = request.path.strip("/").split("/")[0] or "overview"
-    context["navigation"] = [
-        {"word": word, "icon": icon, "path": path, "here": page == here, "count": counts.get(page, 0)}
-        for page, word, icon, path in NAVIGATION
-    ]
+    context["here"] = request.path.strip("/").split("/")[0] or "overview"
+    context["navigation"] = navigation(user, context["here"], counts=reads)
     context["operates"] = may(user, Verb.OPERATE)
     context["administers"] = may(user, Verb.ADMIN)
     hearer = hearer_of(user) if reads else None
@@ -72,6 +68,15 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         scoped = tuple(sorted(scope_of(name, hearer) for name in CHANNELS))
         context["cursor"] = ChannelFormat(scoped).id_of(getattr(request, "muster_cursor", 0))
     return context
+
+
+def navigation(user: Any, here: str, *, counts: bool) -> list[dict[str, Any]]:
+    """The rail's entries; `counts`: with how many things there need a person."""
+    found = attention_counts(user) if counts else {}
+    return [
+        {"word": word, "icon": icon, "path": path, "here": page == here, "count": found.get(page, 0)}
+        for page, word, icon, path in NAVIGATION
+    ]
 
 
 def _switch(request: HttpRequest, name: str, choices: list[list[str]]) -> dict[str, Any]:

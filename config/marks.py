@@ -13,6 +13,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import now
 
+from accounts_app.services import plain_query
+
 register = template.Library()
 
 BAR = 1000  # units of a bar's whole width
@@ -94,6 +96,16 @@ def look(looks: tuple[str, str], word: str, boxed: bool = False) -> SafeString:
         glyph,
         word,
     )
+
+
+@register.inclusion_tag("_saved_filters.html", takes_context=True)
+def saved_filters(context: Mapping[str, Any], page: str) -> dict[str, Any]:
+    """One's own filters of a list as chips; the present one can be forgotten, a new one kept."""
+    request = context["request"]
+    query = plain_query(request.GET.urlencode())
+    saved = list(request.user.saved_filters.filter(page=page))
+    here = next((one for one in saved if one.query == query), None)
+    return {"page": page, "query": query, "saved": saved, "here": here, "csrf_token": context["csrf_token"]}
 
 
 @register.simple_tag

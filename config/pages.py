@@ -19,7 +19,7 @@ from accounts_app import single_sign_on
 from accounts_app.permissions import PageRequest, page_needs
 from accounts_app.states import Verb
 from config import frontdoor
-from config.context import THEMES, TIMES
+from config.context import THEMES, TIMES, navigation
 from sessions_app.selectors import find_nodes, find_sessions
 from tasks_app.selectors import tasks_of
 from workflows_app.selectors import workflows_of
@@ -78,6 +78,14 @@ def preferences(request: HttpRequest) -> HttpResponse:
                 f"muster_{name}", value, max_age=YEAR, samesite="Lax", secure=request.is_secure()
             )
     return response
+
+
+@require_safe
+@page_needs(Verb.READ)
+def rail(request: PageRequest) -> HttpResponse:
+    """The rail's entries with their counts, fetched again while the page is open."""
+    entries = navigation(request.user, request.GET.get("here", ""), counts=True)
+    return render(request, "_rail.html", {"navigation": entries})
 
 
 @require_safe

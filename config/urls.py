@@ -29,6 +29,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("login", pages.SignIn.as_view(), name="login"),
     path("logout", pages.sign_out, name="logout"),
     path("preferences", pages.preferences, name="preferences"),
+    path("rail", pages.rail, name="rail"),
     path("search", pages.search, name="search"),
     path("activity/", activity.activity, name="activity"),
     path("activity/background/", activity.background_tasks, name="background-tasks"),

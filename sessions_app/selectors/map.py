@@ -88,10 +88,12 @@ def cabinet_of(name: str) -> str:
 
 def overall_categories(session: BootSession) -> dict[str, str]:
     """Where each node stands over all its phases, as the map colours it."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for name, category in NodePhase.objects.of_session(session.pk).values_list("node__name", "category"):
-        found[name].add(category)
-    return {name: overall(categories) for name, categories in found.items()}
+    found: dict[int, set[str]] = defaultdict(set)
+    rows = NodePhase.objects.of_session(session.pk)
+    for node_id, category in rows.values_list("node_id", "category"):
+        found[node_id].add(category)
+    names = Node.objects.filter(id__in=rows.values("node_id")).values_list("name", "id")
+    return {name: overall(found[node_id]) for name, node_id in names}
 
 
 def overall(categories: set[str]) -> str:

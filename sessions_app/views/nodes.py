@@ -20,7 +20,7 @@ from sessions_app.looks import POWER_LOOKS, node_look
 from sessions_app.models import Node, NodePhase
 from sessions_app.views.picking import FIELDS, pick, pick_words
 
-PER_PAGE = 100
+PER_PAGE = 50
 HISTORY = 300  # rows of one node's history on its page
 
 

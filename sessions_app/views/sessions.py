@@ -26,7 +26,7 @@ from sessions_app.states import CATEGORY_LOOKS, Category, Operation, SessionStat
 
 PER_PAGE = 50
 TABS = {"nodes": "Nodes", "errors": "Errors", "timeline": "Timeline", "log": "Log", "template": "Template"}
-NODES_PER_PAGE = 100
+NODES_PER_PAGE = 50
 
 
 @require_safe

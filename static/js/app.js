@@ -2,9 +2,8 @@
 
 import { flashChanges, startLive } from "./live.js";
 import { startMap } from "./nodemap.js";
-import { startSavedFilters } from "./saved.js";
 import { startTimes } from "./times.js";
-import { startAutoForms, startDialogs, startKeys, startLogs, startSwitches, startToasts, startTypedCounts } from "./ui.js";
+import { startAutoForms, startDialogs, startKeys, startLogs, startOnce, startSwitches, startTitle, startToasts, startTypedCounts } from "./ui.js";
 
 startTimes();
 startSwitches();
@@ -14,7 +13,8 @@ startToasts();
 startAutoForms();
 startKeys();
 startLogs();
+startOnce();
+startTitle();
 flashChanges();
 startMap();
-startSavedFilters();
 startLive();

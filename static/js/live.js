@@ -6,6 +6,7 @@
 import { Stream, numberOf } from "./stream.js";
 
 const AT_MOST_EVERY = 1000;
+const SHARE = 8; // a part that took 1 s to fetch is fetched every 8 s at most: a slow server gets room
 const POLL = 20000; // while there is no stream
 const listeners = new Set();
 let seen = 0;
@@ -31,6 +32,7 @@ export function startLive() {
   const url = meta("muster-stream");
   if (!url) return;
   seen = numberOf(meta("muster-cursor"));
+  measure();
   const hello = { kind: "hello", url, cursor: meta("muster-cursor"), who: meta("muster-who") };
   if (typeof SharedWorker === "undefined") {
     const stream = new Stream(url, hello.cursor, take, show);
@@ -54,8 +56,8 @@ export function startLive() {
       refreshAll();
     });
   }
+  setInterval(draw, 1000);
   setInterval(() => {
-    draw();
     if (state !== "live" && Date.now() - since > POLL) refreshAll();
   }, POLL);
 }
@@ -91,16 +93,21 @@ function take(event) {
 
 const waiting = new WeakMap();
 
-/** At most once a second a part, and never under the pointer where rows would move away from it. */
+/** At most once a second a part (or what data-pace says), not in a tab that nobody sees, and never under the
+ *  pointer where rows would move away from it. */
 function refreshSoon(part) {
   if (waiting.has(part)) return;
   const last = Number(part.dataset.refreshed ?? 0);
-  const wait = Math.max(50, last + AT_MOST_EVERY - Date.now());
-  waiting.set(part, setTimeout(() => refresh(part), wait));
+  const pace = Math.max(Number(part.dataset.pace ?? AT_MOST_EVERY), SHARE * Number(part.dataset.took ?? 0));
+  waiting.set(part, setTimeout(() => refresh(part), Math.max(50, last + pace - Date.now())));
 }
 
 function refresh(part) {
   if (!part.isConnected) return;
+  if (document.hidden) {
+    document.addEventListener("visibilitychange", () => refresh(part), { once: true });
+    return;
+  }
   if (part.hasAttribute("data-still") && part.matches(":hover")) {
     part.dataset.held = "";
     part.addEventListener("pointerleave", () => {
@@ -112,6 +119,14 @@ function refresh(part) {
   waiting.delete(part);
   part.dataset.refreshed = Date.now();
   window.htmx?.trigger(part, "refresh");
+}
+
+/** How long a part's fetching took, for its pace. */
+function measure() {
+  document.addEventListener("htmx:after:request", (event) => {
+    const part = event.detail?.ctx?.sourceElement;
+    if (part?.dataset?.refreshed) part.dataset.took = Date.now() - Number(part.dataset.refreshed);
+  });
 }
 
 function show(now) {
@@ -137,13 +152,14 @@ function draw() {
   }
   if (badge.dataset.word !== word) {
     badge.dataset.word = word;
+    badge.className = `live tone-${tone}`;
     const parts = [glyph, word].map((text) => Object.assign(document.createElement("span"), { textContent: text }));
     parts[0].ariaHidden = "true";
     parts[1].className = "word";
     badge.replaceChildren(...parts);
     badge.title = word;
   }
-  badge.className = `live tone-${tone}`;
+  if (badge.dataset.state === state) return;
   badge.dataset.state = state;
 }
 

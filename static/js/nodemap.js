@@ -10,9 +10,14 @@ import { ago } from "./times.js";
 const LETTERS = { n: "not_started", i: "in_progress", s: "succeeded", f: "failed", e: "excluded" };
 const LETTER_OF = Object.fromEntries(Object.entries(LETTERS).map(([letter, word]) => [word, letter]));
 
+const AGAIN = 1000;
+const LONGEST_AGAIN = 15000;
+
 export function startMap() {
   const root = document.querySelector("[data-map]");
-  if (root) new NodeMap(root).load();
+  if (!root) return;
+  root.nodeMap = new NodeMap(root); // for consoles and tests
+  root.nodeMap.load();
 }
 
 class NodeMap {
@@ -23,6 +28,7 @@ class NodeMap {
     this.said = root.querySelector("[data-said]");
     this.pen = this.canvas.getContext("2d");
     this.nodes = [];
+    this.missed = null; // changes that came while the document is on its way
     this.at = -1;
     this.hovered = -1;
     this.phase = "";
@@ -31,13 +37,36 @@ class NodeMap {
     this.listen();
   }
 
+  /** The document, and on top of it what the stream said since it was asked for. Where it can't be had it is
+   *  asked for again until it can: deltas alone would leave the map wrong for ever. */
   async load() {
-    const answer = await fetch(this.root.dataset.map, { credentials: "same-origin" }).catch(() => null);
-    if (!answer?.ok) {
-      this.say("The map could not be loaded; the counts by cabinet (below) tell the same.");
-      return;
+    this.asked = true;
+    if (this.missed) return; // on its way already, and asked for once more when it is here
+    this.missed = [];
+    while (this.asked) {
+      this.asked = false;
+      this.read(await this.fetched());
     }
-    const map = await answer.json();
+    const missed = this.missed;
+    this.missed = null;
+    for (const changes of missed) this.apply(changes);
+  }
+
+  async fetched() {
+    for (let wait = AGAIN; ; wait = Math.min(2 * wait, LONGEST_AGAIN)) {
+      this.missed.length = 0;
+      try {
+        const answer = await fetch(this.root.dataset.map, { credentials: "same-origin" });
+        if (answer.ok) return await answer.json();
+      } catch {
+        // No network at the moment.
+      }
+      this.say("The map could not be loaded; the counts by cabinet (below) tell the same.");
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+
+  read(map) {
     this.began = map.began;
     this.nodes = [];
     this.byName = new Map();
@@ -53,8 +82,10 @@ class NodeMap {
     }
     this.root.querySelector(".map-skeleton")?.remove();
     this.canvas.hidden = false;
+    const selected = this.nodes[this.at]?.name ?? this.root.dataset.selected;
+    if (this.fits) this.matches = this.nodes.map((node) => this.fits(node.name));
     this.arrange();
-    this.select(this.nodes.findIndex((node) => node.name === this.root.dataset.selected), false);
+    this.select(this.nodes.findIndex((node) => node.name === selected), false);
   }
 
   // -- drawing --
@@ -171,6 +202,20 @@ class NodeMap {
     }
   }
 
+  /** The ring leaves a cell: what it covered, its neighbours' edges too, is drawn again. */
+  unring(place) {
+    if (place >= 0) {
+      const { pen, plan } = this;
+      const [x, y] = plan.places[place];
+      const reach = plan.size + plan.gap + 2;
+      pen.clearRect(x - 2, y - 2, plan.size + 4, plan.size + 4);
+      plan.places.forEach(([left, top], near) => {
+        if (Math.abs(left - x) <= reach && Math.abs(top - y) <= reach) this.cell(near);
+      });
+    }
+    this.ring();
+  }
+
   // -- what a node is --
 
   /** Over all phases: failed before in progress before the rest; between two phases it is in progress. */
@@ -201,6 +246,10 @@ class NodeMap {
 
   /** `changes`: {"set/phase": {category: [names]}}, as the engine tells them. */
   apply(changes) {
+    if (this.missed) {
+      this.missed.push(changes);
+      return;
+    }
     const now = Math.floor(Date.now() / 1000) - (this.began ?? 0);
     const touched = new Set();
     for (const [where, categories] of Object.entries(changes ?? {})) {
@@ -222,8 +271,9 @@ class NodeMap {
 
   select(place, open = true) {
     if (place < 0 || place >= this.nodes.length) return;
+    const left = this.at;
     this.at = place;
-    if (this.plan) this.draw();
+    if (this.plan) this.unring(left);
     const node = this.nodes[place];
     this.say(this.describe(node));
     if (!open) return;
@@ -270,8 +320,8 @@ class NodeMap {
   }
 
   dim(text) {
-    const fits = text.trim() ? matcher(text) : null;
-    this.matches = fits ? this.nodes.map((node) => fits(node.name)) : null;
+    this.fits = text.trim() ? matcher(text) : null;
+    this.matches = this.fits ? this.nodes.map((node) => this.fits(node.name)) : null;
     if (this.plan) this.draw();
     const count = this.matches?.filter(Boolean).length;
     this.say(this.matches ? `${count} of ${this.nodes.length} nodes match` : "");
@@ -287,8 +337,9 @@ class NodeMap {
   hover(event) {
     const place = event ? this.placeAt(event) : -1;
     if (place !== this.hovered) {
+      const left = this.hovered;
       this.hovered = place;
-      if (this.plan) this.draw();
+      if (this.plan) this.unring(left);
     }
     this.tip.hidden = place < 0;
     if (place < 0) return;

@@ -3,9 +3,10 @@
 
 import { Stream, numberOf } from "./stream.js";
 
-const KEPT = 2000;
+const KEPT = 4_000_000; // characters of events: a delta of 10,000 nodes has 150,000
 const ports = new Set();
 let kept = [];
+let size = 0;
 let keptFrom = 0; // everything after this number is in `kept`
 let stream = null;
 let who = null;
@@ -19,13 +20,19 @@ function open(hello) {
   stream?.stop();
   who = hello.who;
   kept = [];
+  size = 0;
   keptFrom = numberOf(hello.cursor);
   stream = new Stream(
     hello.url,
     hello.cursor,
     (event) => {
       kept.push(event);
-      if (kept.length > KEPT) keptFrom = Math.floor(kept.shift().number);
+      size += event.data.length;
+      while (size > KEPT) {
+        const gone = kept.shift();
+        size -= gone.data.length;
+        keptFrom = gone.number;
+      }
       tell({ kind: "event", event });
     },
     (now) => {

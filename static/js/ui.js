@@ -107,6 +107,10 @@ export function startAutoForms() {
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-auto]")) event.target.form?.requestSubmit();
   });
+  // What opens to be typed into has the cursor. (toggle does not bubble.)
+  document.addEventListener("toggle", (event) => {
+    if (event.target.matches?.("details.save[open]")) event.target.querySelector("[name=name]").focus();
+  }, true);
   document.addEventListener("submit", (event) => {
     // A filter that is not used does not belong into the URL.
     const form = event.target.closest("form[data-clean]");
@@ -148,6 +152,30 @@ export function startKeys() {
     const closes = event.target.closest("[data-close-help]");
     if (closes || event.target.id === "help") document.getElementById("help")?.close();
   });
+}
+
+/** The tab's title says how many things need a person; the rail knows. */
+export function startTitle() {
+  const plain = document.title;
+  const write = () => {
+    let sum = 0;
+    document.querySelectorAll(".rail .count").forEach((count) => (sum += Number.parseInt(count.textContent.replace(/\D/g, ""), 10) || 0));
+    const title = sum ? `(${sum}) ${plain}` : plain;
+    if (document.title !== title) document.title = title;
+  };
+  write();
+  document.addEventListener("htmx:after:swap", write);
+}
+
+/** A form is sent once; coming back by the button "back" frees it again. The server counts, too. */
+export function startOnce() {
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post" || event.defaultPrevented) return;
+    if (form.dataset.sent !== undefined) event.preventDefault();
+    form.dataset.sent = "";
+  });
+  addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
 }
 
 /** Logs stay at their end until somebody scrolls up. */

@@ -1,4 +1,4 @@
-"""`python -m tests.browser.seed empty|small|large|full`: rows for a site; prints its running session's id."""
+"""`python -m tests.browser.seed KIND`: rows (empty, small, large, full, wide:NODES)."""
 
 import os
 import sys
@@ -15,6 +15,8 @@ people = rows.cast()
 rows.keep_seen()
 kind = sys.argv[1]
 if kind != "empty":
-    session = {"small": rows.small, "large": rows.large, "full": rows.full}[kind](people["ada"])
+    kind, _, count = kind.partition(":")
+    made = {"small": rows.small, "large": rows.large, "full": rows.full, "wide": rows.wide}[kind]
+    session = made(people["ada"], *([int(count)] if count else []))
     task = Task.objects.get(name="firewall")
     print(session.uuid, task.uuid)

@@ -280,6 +280,14 @@ def large(owner: User, count: int = 10_240) -> BootSession:
     return make_session(nodes[2:], name="reboot-25.11", owner=owner, failed=18, through=0.55)
 
 
+def wide(owner: User, count: int) -> BootSession:
+    """One session of so many nodes, at its beginning; what a browser is left open over."""
+    nodes = make_fleet(count)
+    make_template()
+    make_tasks(owner)
+    return make_session(nodes, name="reboot-all", owner=owner, through=0.1)
+
+
 # -- tasks and workflows -------------------------------------------------------------------------------
 
 
