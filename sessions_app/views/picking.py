@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.http import QueryDict
 
@@ -20,8 +20,7 @@ FIELDS = ("nodes", "state", "role", "group", "session")
 _natural = lru_cache(maxsize=65_536)(natural)  # the inventory's names are the same on each request
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """A node, as far as lists sort and address it."""
 
     id: int
