@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts_app", "0006_single_sign_on")]
+    dependencies = [("accounts_app", "0007_audit_webhook")]
 
     operations = [
         migrations.CreateModel(
