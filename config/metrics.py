@@ -19,7 +19,7 @@ from rest_framework.views import APIView
 from accounts_app.models import AuditPending
 from accounts_app.permissions import SuperadminReads
 from events_app.models import BackgroundTask, EventCounter, Heartbeat
-from sessions_app.models import BootSession, Node, NodePhase
+from sessions_app.models import Bmc, BootSession, Node, NodePhase
 from tasks_app.models import Run
 from workflows_app.models import Workflow
 
@@ -30,7 +30,9 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family a subject."""
         yield counted("muster_nodes", "Nodes by power state", Node.objects.all(), "power_state")
-        yield counted("muster_sessions", "Boot sessions by status", BootSession.objects.all(), "status")
+        sessions = BootSession.objects.by_template()
+        yield counted("muster_sessions", "Boot sessions by status", sessions, "status")
+        yield counted("muster_bmcs", "BMCs by whether they answer", Bmc.objects.all(), "reach")
         yield counted(
             "muster_background_tasks", "Background tasks by status", BackgroundTask.objects.all(), "status"
         )

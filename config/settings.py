@@ -175,6 +175,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(10),
         "options": {"expires": 10},
     },
+    "look-at-bmcs": {
+        "task": "sessions_app.steps.look_at_bmcs",
+        "schedule": schedule(10),
+        "options": {"expires": 10},
+    },
     "reconcile-workflows": {
         "task": "workflows_app.steps.reconcile",
         "schedule": schedule(2),

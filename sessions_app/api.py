@@ -7,6 +7,8 @@ from typing import Any
 
 import django_filters
 from django.db.models import Prefetch, Q, QuerySet
+from django.http import QueryDict
+from django.utils.http import urlencode
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
@@ -19,12 +21,15 @@ from accounts_app.models import ApiKey, User
 from accounts_app.permissions import SuperadminWrites
 from accounts_app.problems import problem
 from accounts_app.states import Verb
-from sessions_app import services
+from sessions_app import services, services_power
+from sessions_app.confirming import TYPED_ABOVE
 from sessions_app.models import Bmc, BootSession, Node, NodeGroup, NodePhase
 from sessions_app.models.nodes import natural
-from sessions_app.nodeset import fold
+from sessions_app.nodeset import NodeSetError, fold
 from sessions_app.serializers import (
     BmcSerializer,
+    ByHandPlanSerializer,
+    ByHandSerializer,
     ErrorSerializer,
     GroupSerializer,
     NodePhaseSerializer,
@@ -34,6 +39,8 @@ from sessions_app.serializers import (
     SessionSerializer,
     StartSerializer,
 )
+from sessions_app.states import Reach
+from sessions_app.views.picking import FIELDS, ids_of, pick, visible_nodes
 
 
 class NodeFilter(django_filters.FilterSet):
@@ -41,6 +48,7 @@ class NodeFilter(django_filters.FilterSet):
 
     group = django_filters.CharFilter(field_name="groups__name")
     session = django_filters.CharFilter(field_name="session__name")
+    bmc = django_filters.ChoiceFilter(field_name="bmc__reach", choices=Reach.choices)
 
     class Meta:
         model = Node
@@ -78,6 +86,52 @@ class NodeViewSet(viewsets.ModelViewSet):
         values = _own_domain(self.request, {**kept, **values})
         serializer.instance = services.register_node(name=node.name, **values)
 
+    @extend_schema(request=ByHandSerializer, responses={202: ByHandPlanSerializer, 200: ByHandPlanSerializer})
+    @action(detail=False, methods=["post"], filterset_class=None, verb=Verb.OPERATE)
+    @idempotent
+    def power(self, request: Request) -> Response:
+        """Switch nodes by hand, look at them, or light their locate LED: 202 with the background task.
+
+        400 for a node that is not known, or above 100 nodes without count or fingerprint; 409 where a
+        session or another action is at work with a node (it is named), or count or fingerprint don't fit any
+        more. Then nothing was done. With `dry_run` 200, and nothing is done either.
+        """
+        serializer = ByHandSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        asked = serializer.validated_data
+        action, busy = asked["action"], asked["busy"]
+        made = services_power.plan(action=action, ids=_meant(_user(request), asked), busy=busy)
+        fingerprint = services_power.digest_of_plan(action, made, busy)
+        found = {
+            "id": None,
+            "action": action,
+            "count": len(made.nodes),
+            "nodes": fold(made.names),
+            "left_out": {reason: fold(names) for reason, names in made.left_out.items()},
+            "held": made.held,
+            "fingerprint": fingerprint,
+            "background_task": None,
+        }
+        if asked["dry_run"]:
+            return Response(ByHandPlanSerializer(found).data)
+        if refusal := _unexpected(asked, len(made.nodes), fingerprint):
+            return refusal
+        try:
+            session = services_power.act_by_hand(
+                action=action,
+                ids=[pk for pk, _ in made.nodes],
+                actor=_user(request),
+                key=request.auth if isinstance(request.auth, ApiKey) else None,
+                network_boot=asked["network_boot"],
+                busy=busy,
+            )
+        except services_power.NodesBusy as error:
+            return problem(409, "Conflict", str(error))
+        except services.Refused as error:
+            return problem(400, "Bad Request", str(error))
+        found |= {"id": session.uuid, "background_task": session.background_task_id}
+        return Response(ByHandPlanSerializer(found).data, status=status.HTTP_202_ACCEPTED)
+
     @extend_schema(responses=NodePhaseSerializer(many=True))
     @action(detail=True, filterset_class=None)
     def history(self, request: Request, name: str) -> Response:
@@ -85,6 +139,38 @@ class NodeViewSet(viewsets.ModelViewSet):
         rows = NodePhase.objects.filter(node=self.get_object()).select_related("session", "phase", "node")
         page = self.paginate_queryset(rows.order_by("-session_id", "phase__position"))
         return self.get_paginated_response(NodePhaseSerializer(page, many=True).data)
+
+
+def _meant(user: User, asked: dict[str, Any]) -> list[int]:
+    """Ids of the nodes that names, ranges or a filter mean. Raises ValidationError."""
+    if "nodes" in asked:
+        try:
+            selection = visible_nodes(user, ",".join(asked["nodes"]))
+        except NodeSetError as error:
+            raise ValidationError({"nodes": [str(error)]}) from None
+        if selection.unknown:
+            raise ValidationError({"nodes": [f"Nothing bears: {', '.join(selection.unknown[:20])}."]})
+        return ids_of(user, selection.names)
+    unknown = sorted(asked["filter"].keys() - set(FIELDS))
+    if unknown:
+        raise ValidationError({"filter": [f"Unknown: {', '.join(unknown)}. Known: {', '.join(FIELDS)}."]})
+    picked = pick(user, QueryDict(urlencode(asked["filter"])))
+    if picked.wrong or picked.unknown:
+        said = picked.wrong or f"Nothing bears: {', '.join(picked.unknown[:20])}."
+        raise ValidationError({"filter": [said]})
+    return [node.id for node in picked.nodes]
+
+
+def _unexpected(asked: dict[str, Any], count: int, fingerprint: str) -> Response | None:
+    """The refusal where the nodes are not those that the caller has in mind."""
+    if count > TYPED_ABOVE and "count" not in asked and "fingerprint" not in asked:
+        detail = f"This would hit {count:,} nodes: above {TYPED_ABOVE} their count or fingerprint is needed."
+        return problem(400, "Bad Request", detail)
+    if asked.get("count", count) != count:
+        return problem(409, "Conflict", f"{count:,} nodes are meant now, not {asked['count']:,}.")
+    if asked.get("fingerprint", fingerprint) != fingerprint:
+        return problem(409, "Conflict", "The nodes are others than the dry run named.")
+    return None
 
 
 def _user(request: Request) -> User:
@@ -105,7 +191,7 @@ class BmcViewSet(viewsets.ModelViewSet):
     serializer_class = BmcSerializer
     lookup_field = "name"
     lookup_value_regex = "[^/]+"
-    filterset_fields = ["kind"]
+    filterset_fields = ["kind", "reach"]
     verb = Verb.ADMIN
 
     def get_queryset(self) -> QuerySet[Bmc]:
@@ -171,11 +257,11 @@ class SessionFilter(django_filters.FilterSet):
 
     class Meta:
         model = BootSession
-        fields = ["name", "status", "result", "operation"]
+        fields = ["name", "status", "result", "operation", "by_hand"]
 
 
 class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
-    """Sessions, newest first: start, look, cancel, retry."""
+    """Sessions, newest first: start, look, cancel, retry; with `?by_hand=true` what people did by hand."""
 
     serializer_class = SessionSerializer
     lookup_field = "uuid"
@@ -186,6 +272,8 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     def get_queryset(self) -> QuerySet[BootSession]:
         """Those of the user's domain."""
         sessions = BootSession.objects.visible_to(self.request.user).select_related("domain", "owner")
+        if self.action == "list" and "by_hand" not in self.request.query_params:
+            sessions = sessions.filter(by_hand=False)
         return sessions.prefetch_related("boot_sets__phases").order_by("-created_at")
 
     @extend_schema(request=StartSerializer, responses={201: SessionSerializer})

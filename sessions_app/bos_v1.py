@@ -130,7 +130,12 @@ class SessionsView(V1View):
 
     def get(self, request: Request) -> HttpResponse:
         """Ids of all sessions."""
-        rows = BootSession.objects.visible_to(request.user).filter(domain=self.tenant()).order_by("id")
+        rows = (
+            BootSession.objects.by_template()
+            .visible_to(request.user)
+            .filter(domain=self.tenant())
+            .order_by("id")
+        )
         return reply([str(found) for found in rows.values_list("uuid", flat=True)])
 
     @idempotent

@@ -112,7 +112,7 @@ PHASE_FIELDS = (
 
 def _read(**where: Any) -> QuerySet[BootSession, Any]:
     ordered = ("boot_sets__position", "boot_sets__phases__position")
-    rows = BootSession.objects.filter(**where).order_by(*ordered)
+    rows = BootSession.objects.by_template().filter(**where).order_by(*ordered)
     return rows.values_list(*SESSION_FIELDS, *BOOT_SET_FIELDS, *PHASE_FIELDS)
 
 

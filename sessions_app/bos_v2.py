@@ -198,7 +198,7 @@ class SessionsView(TenantView):
     def _filtered(self) -> QuerySet[BootSession]:
         query = self.request.GET
         self.check_query(SESSIONS_QUERY)
-        rows = self.listed(BootSession.objects.order_by("created_at", "id"))
+        rows = self.listed(BootSession.objects.by_template().order_by("created_at", "id"))
         now = timezone.now()
         try:
             if query.get("min_age"):
@@ -219,18 +219,18 @@ class SessionView(TenantView):
 
     def get(self, request: Request, name: str) -> HttpResponse:
         """One session's record."""
-        return answer(session_document(self.single(BootSession.objects.all(), SESSION, name)))
+        return answer(session_document(self.single(BootSession.objects.by_template(), SESSION, name)))
 
     def patch(self, request: Request, name: str) -> HttpResponse:
         """BOS's internal write."""
         body = self.body(schemas.SESSION_PATCH)
-        session = self.single(BootSession.objects.all(), SESSION, name)
+        session = self.single(BootSession.objects.by_template(), SESSION, name)
         session = services_bos.patch_session(session=session, patch=body, actor=request.user)
         return answer(session_document(session))
 
     def delete(self, request: Request, name: str) -> HttpResponse:
         """Forget it; one that runs is cancelled first."""
-        session = self.single(BootSession.objects.all(), SESSION, name)
+        session = self.single(BootSession.objects.by_template(), SESSION, name)
         services_bos.delete_session(session=session, actor=request.user)
         return nothing()
 

@@ -103,7 +103,7 @@ FIELDS = (
 
 def _read(**where: Any) -> QuerySet[BootSession, Any]:
     ordered = ("boot_sets__position", "boot_sets__phases__position")
-    return BootSession.objects.filter(**where).order_by(*ordered).values_list(*FIELDS)
+    return BootSession.objects.by_template().filter(**where).order_by(*ordered).values_list(*FIELDS)
 
 
 OF_TENANT = Prepared(lambda name, domain: _read(name=name, domain_id=domain), name=str, domain=int)

@@ -29,6 +29,8 @@ class Confirmation:
     danger: bool = False
     takes_from: set[str] = field(default_factory=set)  # ids of sessions that lose nodes
     typed_count: int | None = None  # what is typed, where `count` moves by itself while somebody types
+    options: list[tuple[str, str]] = field(default_factory=list)  # (name, label) of boxes to tick
+    otherwise: list[tuple[str, str]] = field(default_factory=list)  # (URL, words): ways out of `refused`
     refused: str = ""
     changed: bool = False
     typed_wrong: bool = False

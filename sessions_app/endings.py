@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from events_app.services import finish_background_task, record_event, recording,
 from events_app.states import BackgroundTaskStatus
 from sessions_app.counts import Counts, chunks
 from sessions_app.models import BootSession, NodePhase, Phase
+from sessions_app.nodeset import fold
 from sessions_app.states import Category, PhaseName, SessionResult, SessionStatus, Step
 
 _acted: set[int] = set()  # sessions of which this process knows that the first action is noted
@@ -75,15 +77,45 @@ def finish_task_of(session: BootSession, *, message: str = "") -> None:
         SessionResult.CANCELLED: BackgroundTaskStatus.CANCELLED,
     }.get(SessionResult(session.result), BackgroundTaskStatus.FAILED)
     if session.background_task_id:
-        said = message or f"Session {session.name}: {SessionResult(session.result).label}."
-        finish_background_task(session.background_task_id, status=status, message=said)
+        said = message or f"{session.title}: {SessionResult(session.result).label}."
+        over = F("succeeded") + F("failed") + F("excluded")
+        done = Phase.objects.filter(boot_set__session=session).aggregate(n=Sum(over))["n"]
+        finish_background_task(
+            session.background_task_id,
+            status=status,
+            message=said,
+            result=_result_of(session),
+            current=done or 0,
+        )
+
+
+ERRORS_TOLD = 20
+
+
+def _result_of(session: BootSession) -> dict[str, Any]:
+    """How many nodes succeeded, failed, were left out in the last phase they reached; the failed by error,
+    folded."""
+    last = Phase.objects.filter(boot_set__session=session, following=None)
+    sums = last.aggregate(succeeded=Sum("succeeded"), excluded=Sum("excluded"))
+    errors: dict[str, list[str]] = defaultdict(list)
+    failed = NodePhase.objects.of_session(session.pk).filter(category=Category.FAILED)
+    for error, node in failed.values_list("error", "node__name"):
+        errors[error].append(node)
+    worst = sorted(errors.items(), key=lambda item: -len(item[1]))[:ERRORS_TOLD]
+    return {
+        "session": str(session.uuid),
+        "succeeded": sums["succeeded"] or 0,
+        "failed": sum(len(nodes) for nodes in errors.values()),
+        "left_out": sums["excluded"] or 0,
+        "errors": [{"error": error, "count": len(nodes), "nodes": fold(nodes)} for error, nodes in worst],
+    }
 
 
 def tell_progress(session_ids: Iterable[int]) -> None:
     """Bring the background tasks of these sessions up to date."""
     sums = (
         Phase.objects.filter(boot_set__session_id__in=list(session_ids))
-        .values("boot_set__session__background_task_id", "boot_set__session__name")
+        .values("boot_set__session__background_task_id", "boot_set__session__by_hand")
         .annotate(
             done=Sum(F("succeeded") + F("failed") + F("excluded")),
             open=Sum(F("not_started") + F("in_progress")),
@@ -96,7 +128,8 @@ def tell_progress(session_ids: Iterable[int]) -> None:
             continue
         total = row["done"] + row["open"]
         failed = f", {row['lost']} failed" if row["lost"] else ""
-        message = f"{row['done']} of {total} node phases over{failed}"
+        what = "nodes" if row["boot_set__session__by_hand"] else "node phases"
+        message = f"{row['done']} of {total} {what} over{failed}"
         report_progress(task_id, current=row["done"], total=total, message=message)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sessions_app.drivers.base import PERMANENT, Action, Power, Reason, Result
-from sessions_app.states import CONFIGURE_STEPS, Category, PhaseName, Step
+from sessions_app.states import CONFIGURE_STEPS, ByHand, Category, PhaseName, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Facts:
     configuration: str  # what is to be configured, "" = nothing
     configured: bool  # it is applied in this boot, or this installation applies none
     retry_policy: int  # tries of a node in a phase; negative = without end
+    operation: str = ""  # of the session; what is done by hand depends on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ ACTIONS: dict[str, Action] = {
     Step.AWAIT_FORCED_OFF: Action.STATE,
     Step.POWER_ON: Action.ON,
     Step.AWAIT_ON: Action.STATE,
+    Step.LOOK: Action.STATE,
 }
 
 SUCCEEDED = Move(Category.SUCCEEDED, Step.NONE)
@@ -98,6 +100,8 @@ def before(facts: Facts) -> Action | Move:
     """The request that a due row needs, or its move where none is needed."""
     if facts.step in {Step.AWAIT_ON, Step.AWAIT_REPORT} and facts.booted:
         return SUCCEEDED
+    if facts.step == Step.LOCATE:
+        return Action.LOCATE if facts.operation == ByHand.LOCATE else Action.UNLOCATE
     action = ACTIONS.get(Step(facts.step))
     if action is not None:
         return action
@@ -110,6 +114,7 @@ def before(facts: Facts) -> Action | Move:
     return Move(Category.FAILED, Step.NONE, error=f"Nothing is known to do in step '{facts.step}'.")
 
 
+STILL_ON = "The node did not shut down in time; its power was not cut."
 NO_REPORT = "The node is on but did not report in time."
 
 
@@ -126,13 +131,15 @@ def after(facts: Facts, result: Result, now: datetime, limits: Limits) -> Move:
         Step.AWAIT_FORCED_OFF: _looked_off,
         Step.POWER_ON: _asked_on,
         Step.AWAIT_ON: _looked_on,
+        Step.LOOK: _asked_once,
+        Step.LOCATE: _asked_once,
     }[Step(facts.step)]
     return decide(facts, result, now, limits)
 
 
 def _off(facts: Facts) -> Move:
-    """The node is off: the shutdown phase is over, a boot phase goes on to switch it on."""
-    if facts.phase == PhaseName.SHUTDOWN:
+    """The node is off: that is all in a shutdown, a boot phase or a power cycle goes on to switch it on."""
+    if facts.phase == PhaseName.SHUTDOWN or facts.operation in (ByHand.SOFT, ByHand.OFF):
         return SUCCEEDED
     return Move(Category.IN_PROGRESS, Step.POWER_ON, wait=0.0)
 
@@ -154,7 +161,7 @@ def _asked_off(facts: Facts, result: Result, now: datetime, limits: Limits) -> M
             return _off(facts)
         waiting = Step.AWAIT_OFF if graceful else Step.AWAIT_FORCED_OFF
         return Move(Category.IN_PROGRESS, waiting, wait=FIRST_LOOK)
-    if graceful and result.reason == Reason.UNSUPPORTED:
+    if graceful and result.reason == Reason.UNSUPPORTED and facts.operation != ByHand.SOFT:
         return Move(Category.IN_PROGRESS, Step.FORCE_OFF, wait=0.0)
     return _failed_try(facts, result)
 
@@ -164,6 +171,8 @@ def _looked_off(facts: Facts, result: Result, now: datetime, limits: Limits) -> 
         return _off(facts)
     if _elapsed(facts, now) < limits.power_off:
         return _poll(facts, result, now, limits)
+    if facts.operation == ByHand.SOFT:
+        return Move(Category.FAILED, Step.NONE, error=_why(result, STILL_ON))
     if facts.step == Step.AWAIT_OFF:
         return Move(Category.IN_PROGRESS, Step.FORCE_OFF, wait=0.0)
     return _try_again(facts, Step.FORCE_OFF, _why(result, "The node did not go off, although power was cut."))
@@ -179,10 +188,17 @@ def _looked_on(facts: Facts, result: Result, now: datetime, limits: Limits) -> M
     if facts.booted:
         return SUCCEEDED
     if result.ok and result.power == Power.ON:
+        if facts.phase == PhaseName.POWER:
+            return SUCCEEDED
         return Move(Category.IN_PROGRESS, Step.AWAIT_REPORT, wait=limits.boot)
     if _elapsed(facts, now) < limits.power_on:
         return _poll(facts, result, now, limits)
     return _try_again(facts, Step.POWER_ON, _why(result, "The node did not go on."))
+
+
+def _asked_once(facts: Facts, result: Result, now: datetime, limits: Limits) -> Move:
+    """Looking and locating: the answer is all there is to wait for."""
+    return SUCCEEDED if result.ok else _failed_try(facts, result)
 
 
 def _elapsed(facts: Facts, now: datetime) -> float:

@@ -10,7 +10,7 @@ from django.db.models import F, Q, QuerySet
 
 from sessions_app.models import BootSession, Node, NodeGroup, SessionTemplate
 from sessions_app.services import NAME
-from sessions_app.states import Operation, SessionResult, SessionStatus
+from sessions_app.states import Operation, Reach, SessionResult, SessionStatus
 
 OPERATION_WORDS = {
     Operation.BOOT: "Boot: bring up with the template's image; off first where another one runs",
@@ -76,6 +76,7 @@ class NodeFilter(django_filters.FilterSet):
     role = django_filters.CharFilter(field_name="role")
     group = django_filters.CharFilter(field_name="groups__name")
     session = django_filters.CharFilter(field_name="session__name")
+    bmc = django_filters.ChoiceFilter(field_name="bmc__reach", choices=Reach.choices)
 
     class Meta:
         model = Node

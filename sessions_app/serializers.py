@@ -13,7 +13,10 @@ from accounts_app.strict import Strict, StrictModel
 from sessions_app import drivers
 from sessions_app.models import Bmc, BootSession, Node, NodeGroup, NodePhase, SessionTemplate
 from sessions_app.models.nodes import canonical_mac, canonical_name
-from sessions_app.states import Operation
+from sessions_app.nodeset import fold
+from sessions_app.states import ByHand, Operation
+
+REACH = ["reach", "reach_since", "seen_at", "latency", "last_error", "look_at"]
 
 
 class BmcSerializer(StrictModel):
@@ -29,8 +32,8 @@ class BmcSerializer(StrictModel):
 
     class Meta:
         model = Bmc
-        fields = ["name", "kind", "address", "settings", "domain", "secrets_set", "created_at"]
-        read_only_fields = ["created_at"]
+        fields = ["name", "kind", "address", "settings", "domain", "secrets_set", "created_at", *REACH]
+        read_only_fields = ["created_at", *REACH]
         extra_kwargs: ClassVar[dict[str, Any]] = {"name": {"validators": []}}
 
     def get_secrets_set(self, bmc: Bmc) -> list[str]:
@@ -84,12 +87,12 @@ class NodeSerializer(StrictModel):
         model = Node
         fields = [
             "name", "nid", "mac", "boot_address", "role", "subrole", "arch", "hardware_enabled", "locked",
-            "domain", "groups", "bmc", "system", "power_state", "power_at", "session", "enabled", "failed",
-            "error", "desired", "actual", "actual_at", "script_at", "last_action", "last_action_at",
+            "domain", "groups", "bmc", "system", "power_state", "power_at", "located", "session", "enabled",
+            "failed", "error", "desired", "actual", "actual_at", "script_at", "last_action", "last_action_at",
         ]  # fmt: skip
         read_only_fields = [
-            "power_state", "power_at", "enabled", "failed", "error", "actual_at", "script_at", "last_action",
-            "last_action_at",
+            "power_state", "power_at", "located", "enabled", "failed", "error", "actual_at", "script_at",
+            "last_action", "last_action_at",
         ]  # fmt: skip
         extra_kwargs: ClassVar[dict[str, Any]] = {"name": {"validators": []}}
 
@@ -156,9 +159,9 @@ class SessionSerializer(serializers.ModelSerializer):
     class Meta:
         model = BootSession
         fields = [
-            "id", "name", "domain", "operation", "template_name", "limit", "stage", "include_disabled",
-            "status", "result", "error", "owner", "background_task", "created_at", "acted_at", "booted_at",
-            "stopped_at", "total_nodes", "open_nodes", "taken_over", "phases",
+            "id", "name", "domain", "operation", "by_hand", "network_boot", "template_name", "limit", "stage",
+            "include_disabled", "status", "result", "error", "owner", "background_task", "created_at",
+            "acted_at", "booted_at", "stopped_at", "total_nodes", "open_nodes", "taken_over", "phases",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -193,6 +196,72 @@ class StartSerializer(Strict):
         user = getattr(self.context.get("request"), "user", None)
         fields["template"].queryset = SessionTemplate.objects.visible_to(user)
         return fields
+
+
+class ByHandSerializer(Strict):
+    """An action by hand, and on which nodes: `nodes` or `filter`, one of them."""
+
+    action = serializers.ChoiceField(choices=ByHand.choices)
+    nodes = serializers.ListField(
+        child=serializers.CharField(), required=False, allow_empty=False, help_text="Names or ranges."
+    )
+    filter = serializers.DictField(
+        child=serializers.CharField(allow_blank=True),
+        required=False,
+        help_text="As in the URL of the node list: nodes, state, role, group, session, bmc.",
+    )
+    network_boot = serializers.BooleanField(
+        default=False, help_text="With on and cycle: boot from the network once."
+    )
+    busy = serializers.ChoiceField(
+        choices=["refuse", "take", "leave"],
+        default="refuse",
+        help_text="Nodes that a session or another action is at work with: refuse all with 409, take them "
+        "out of it, or leave them out of this.",
+    )
+    dry_run = serializers.BooleanField(default=False, help_text="Only say what it would hit.")
+    count = serializers.IntegerField(
+        required=False, help_text="Expected number of nodes; 409 where it is another."
+    )
+    fingerprint = serializers.CharField(
+        required=False,
+        help_text="Of a dry run: 409 where it would hit anything else by now. This or the count is "
+        "required above 100 nodes.",
+    )
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Exactly one way of naming nodes; an empty filter is not taken for all."""
+        if ("nodes" in values) == ("filter" in values):
+            raise serializers.ValidationError("Give either nodes or a filter.")
+        if "filter" in values and not any(values["filter"].values()):
+            raise serializers.ValidationError({"filter": ["An empty filter is not taken for all nodes."]})
+        return values
+
+
+class HeldSerializer(serializers.Serializer):
+    """A session or action that is at work with some of the nodes."""
+
+    name = serializers.CharField()
+    id = serializers.UUIDField(source="uuid")
+    by_hand = serializers.BooleanField()
+    nodes = serializers.SerializerMethodField()
+
+    def get_nodes(self, held: Any) -> str:
+        """Folded."""
+        return fold(held.nodes)
+
+
+class ByHandPlanSerializer(serializers.Serializer):
+    """What an action hits; `id` (to be asked for at /api/v1/sessions/) and background task once it began."""
+
+    id = serializers.UUIDField(allow_null=True)
+    action = serializers.CharField()
+    count = serializers.IntegerField()
+    nodes = serializers.CharField(help_text="Folded.")
+    left_out = serializers.DictField(child=serializers.CharField())
+    held = HeldSerializer(many=True)
+    fingerprint = serializers.CharField()
+    background_task = serializers.UUIDField(allow_null=True)
 
 
 class PreviewSerializer(serializers.Serializer):

@@ -35,14 +35,16 @@ from sessions_app.models import (
 from sessions_app.models.nodes import canonical_mac, canonical_name
 from sessions_app.models.options import age
 from sessions_app.states import (
-    FIRST_STEP,
+    LOCATING,
     OPEN,
+    ByHand,
     Category,
     Operation,
     PhaseName,
     SessionResult,
     SessionStatus,
     Step,
+    first_step,
 )
 from sessions_app.targets import Chosen, choose
 
@@ -88,6 +90,7 @@ def register_bmc(
             raise Refused(str(error)) from None
         bmc.kind, bmc.address, bmc.settings, bmc.domain = kind, address.rstrip("/"), public, domain
         bmc.set_secrets(secret)
+        bmc.look_at = timezone.now()  # whether it answers there, and to these credentials
         bmc.save()
         record_event(
             name="bmc_registered",
@@ -258,13 +261,14 @@ def retry_failed(*, session: BootSession, actor: Any, nodes: list[str] | None = 
     """Try the failed nodes again, from the phase in which they failed; return how many.
 
     Touches exactly the failed nodes of the session's frozen set (those among `nodes`, where given) that no
-    newer session has taken since. Raises Refused where there are none.
+    newer session has taken since and that nobody else is at work with. Raises Refused where there are none.
     """
     with recording():
+        setup.lock_ownership()
         now = timezone.now()
-        failed = NodePhase.objects.of_session(session.pk).filter(
-            category=Category.FAILED, node__session=session.pk
-        )
+        failed = NodePhase.objects.of_session(session.pk).filter(category=Category.FAILED)
+        if not session.by_hand:
+            failed = failed.filter(node__session=session.pk)
         if nodes is not None:
             failed = failed.filter(node__name__in=nodes)
         # Locked before they are read: whoever asks for the same at the same time finds none failed any more.
@@ -274,6 +278,9 @@ def retry_failed(*, session: BootSession, actor: Any, nodes: list[str] | None = 
                 "id", "phase_id", "phase__name", "node_id", "node__name"
             )
         )
+        if session.operation not in LOCATING | {ByHand.LOOK}:
+            busy = setup.held_nodes([row["node_id"] for row in rows], other_than=session.pk)
+            rows = [row for row in rows if row["node_id"] not in busy]
         if not rows:
             raise Refused("No failed node of this session can be tried again.")
         counts = Counts()
@@ -285,7 +292,7 @@ def retry_failed(*, session: BootSession, actor: Any, nodes: list[str] | None = 
         for phase, members in by_phase.items():
             NodePhase.objects.filter(id__in=[row["id"] for row in members]).move(
                 Category.NOT_STARTED,
-                step=FIRST_STEP[phase],
+                step=first_step(session.operation, phase),
                 step_at=now,
                 due_at=now,
                 attempts=0,
@@ -293,9 +300,12 @@ def retry_failed(*, session: BootSession, actor: Any, nodes: list[str] | None = 
                 started_at=None,
                 stopped_at=None,
             )
-        Node.objects.filter(id__in=[row["node_id"] for row in rows]).update(
-            enabled=True, failed=False, error=""
-        )
+        due = NodePhase.objects.filter(id__in=[row["id"] for row in rows])
+        setup.wait_for_claims(due, [row["node_id"] for row in rows], now)
+        if not session.by_hand:
+            Node.objects.filter(id__in=[row["node_id"] for row in rows]).update(
+                enabled=True, failed=False, error=""
+            )
         counts.write(now)
         _reopen(session, len(rows), actor)
         counts.tell()

@@ -211,9 +211,9 @@ class _Merge:
             return None
         key = (name, node.domain_id)
         if key not in self._sessions:
-            found = BootSession.objects.filter(name=name, domain=None).first()
+            found = BootSession.objects.by_template().filter(name=name, domain=None).first()
             if found is None and node.domain_id is not None:
-                found = BootSession.objects.filter(name=name, domain_id=node.domain_id).first()
+                found = BootSession.objects.by_template().filter(name=name, domain_id=node.domain_id).first()
             if found is None:
                 raise Refused(f"Session '{name}' does not exist")
             self._sessions[key] = found
@@ -252,7 +252,7 @@ def _hold(changes: Mapping[int, Change], nodes: Mapping[int, Node], retry: dict[
     else waits on hold for a session: power is switched by sessions only."""
     enabled = [pk for pk, change in changes.items() if change.holds]
     driven: set[int] = set()
-    for rows in setup.owned_rows(enabled):
+    for rows in setup.owned_rows(enabled, by_hand=False):
         driven |= set(rows.exclude(step="").values_list("node_id", flat=True))
     for pk in enabled:
         node, change = nodes[pk], changes[pk]

@@ -37,6 +37,7 @@ def apply_staged(*, names: Iterable[str], nodes: Any, actor: Any) -> Applied:
     names = list(dict.fromkeys(names))
     applied = Applied()
     with recording():
+        setup.lock_ownership()
         now = timezone.now()
         by_name = _staged_nodes(nodes, names)
         begun: dict[int, list[Node]] = defaultdict(list)

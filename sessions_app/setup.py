@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
 from django.db.models import F, Max
 from django.utils import timezone
 
@@ -30,6 +31,7 @@ from sessions_app.states import (
     FIRST_STEP,
     OFF_STEPS,
     PHASES,
+    SWITCHING,
     Category,
     LastAction,
     Operation,
@@ -50,6 +52,7 @@ def set_up_session(session_id: int, fault: str = "") -> bool:
     A worker killed in the middle leaves nothing behind; the next tick begins again.
     """
     with recording():
+        lock_ownership()
         session = (
             BootSession.objects.select_for_update(of=("self",))
             .select_related("domain", "template")
@@ -156,19 +159,38 @@ def own(session: BootSession, boot_set: BootSet, node_ids: Iterable[int], now: d
         _desire(session, boot_set, ids, now)
         rows = NodePhase.objects.filter(phase_id=first["id"], node_id__in=ids)
         rows.update(step=FIRST_STEP[first["name"]], step_at=now, due_at=now)
-        busy = (
-            NodePhase.objects.filter(node_id__in=ids, claimed_until__gt=now)
-            .exclude(phase_id=first["id"])
-            .values("node_id")
-            .annotate(until=Max("claimed_until"))
-        )
-        for row in busy:
-            rows.filter(node_id=row["node_id"]).update(due_at=row["until"])
-        # Of sessions that were deleted while a worker was at it.
-        for node_id, until in Node.objects.filter(id__in=ids, busy_until__gt=now).values_list(
-            "id", "busy_until"
-        ):
-            rows.filter(node_id=node_id).update(due_at=until)
+        wait_for_claims(rows, ids, now)
+
+
+def wait_for_claims(rows: NodePhaseQuerySet, node_ids: list[int], now: datetime) -> None:
+    """Make those of `rows` due later whose node another row's worker may still be talking to: when its claim
+    has lapsed. `rows` are due now and not claimed."""
+    busy = (
+        NodePhase.objects.filter(node_id__in=node_ids, claimed_until__gt=now)
+        .exclude(id__in=rows.filter(node_id__in=node_ids).values("id"))
+        .values("node_id")
+        .annotate(until=Max("claimed_until"))
+    )
+    for row in busy:
+        rows.filter(node_id=row["node_id"]).update(due_at=row["until"])
+    # Of sessions that were deleted while a worker was at it.
+    held = Node.objects.filter(id__in=node_ids, busy_until__gt=now)
+    for node_id, until in held.values_list("id", "busy_until"):
+        rows.filter(node_id=node_id).update(due_at=until)
+
+
+OWNERSHIP = 7_020_914_001  # a number that nobody else locks by
+
+
+def lock_ownership() -> None:
+    """Let nodes change hands in one transaction at a time; it is asked for first, before any row's lock.
+
+    Otherwise two that begin at once would each find the node free. SQLite's transactions follow one another
+    anyway.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [OWNERSHIP])
 
 
 def _desire(session: BootSession, boot_set: BootSet, ids: list[int], now: datetime) -> None:
@@ -215,8 +237,9 @@ def take_over(node_ids: Iterable[int], by: BootSession, now: datetime, *, staged
     `staged`: from the staged sessions that they wait for, which would wait for ever otherwise.
     """
     lost: dict[int, int] = defaultdict(int)
+    why = f"Taken over by {'action' if by.by_hand else 'session'} {by.name}."
     for rows in owned_rows(node_ids, "staged_session" if staged else "session", other_than=by.pk):
-        for session_id, count in exclude_rows(rows, f"Taken over by session {by.name}.", now).items():
+        for session_id, count in exclude_rows(rows, why, now).items():
             lost[session_id] += count
     for session_id in sorted(lost):
         BootSession.objects.filter(id=session_id).update(taken_over=F("taken_over") + lost[session_id])
@@ -226,15 +249,25 @@ def take_over(node_ids: Iterable[int], by: BootSession, now: datetime, *, staged
 
 
 def owned_rows(
-    node_ids: Iterable[int], owner: str = "session", *, other_than: int = 0
+    node_ids: Iterable[int], owner: str = "session", *, other_than: int = 0, by_hand: bool = True
 ) -> Iterator[NodePhaseQuerySet]:
     """Open rows of these nodes in the running sessions that own them (`session`), or for which they wait
-    (`staged_session`); in parts.
+    (`staged_session`); in parts. With the former, those of actions that switch them by hand (`by_hand`).
 
     Matched here, not by a join on the session: SQLite begins such a join with all rows of the session, once
     for each node.
     """
+    switching: list[int] = []
+    if owner == "session" and by_hand:
+        running = BootSession.objects.filter(by_hand=True, status=SessionStatus.RUNNING)
+        running = running.filter(operation__in=SWITCHING).exclude(id=other_than)
+        switching = list(running.values_list("id", flat=True))
     for ids in chunks(node_ids):
+        if switching:
+            hand = NodePhase.objects.open().filter(node_id__in=ids, session_id__in=switching)
+            found_by_hand = list(hand.values_list("id", flat=True))
+            if found_by_hand:
+                yield NodePhase.objects.filter(id__in=found_by_hand)
         nodes = Node.objects.filter(id__in=ids, **{f"{owner}__status": SessionStatus.RUNNING})
         if owner == "staged_session":
             nodes = nodes.filter(staged_session__stage=True).exclude(session=F("staged_session"))
@@ -243,6 +276,14 @@ def owned_rows(
         found = rows.values_list("id", "node_id", "session_id")
         for part in chunks(pk for pk, node_id, session_id in found if owners[node_id] == session_id):
             yield NodePhase.objects.filter(id__in=part)
+
+
+def held_nodes(node_ids: Iterable[int], *, other_than: int = 0) -> set[int]:
+    """Those of these nodes that a running session, or an action by hand, is at work with."""
+    held: set[int] = set()
+    for rows in owned_rows(node_ids, other_than=other_than):
+        held |= set(rows.unfinished().values_list("node_id", flat=True))
+    return held
 
 
 def exclude_rows(rows: NodePhaseQuerySet, reason: str, now: datetime) -> dict[int, int]:

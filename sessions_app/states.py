@@ -12,16 +12,35 @@ class Operation(TextChoices):
     CONFIGURE = "configure", "configure"  # apply the configuration, leave power alone (BOS v1)
 
 
+class ByHand(TextChoices):
+    """What a person has done to nodes by hand: a session of ours with one phase, which BOS does not see."""
+
+    ON = "on", "switch on"
+    SOFT = "soft", "shut down gracefully"  # never cuts the power
+    OFF = "off", "cut the power"
+    CYCLE = "cycle", "power cycle"  # power cut, then on: what can be watched, unlike a reset
+    LOOK = "look", "look at the power state"
+    LOCATE = "locate", "switch the locate LED on"
+    UNLOCATE = "unlocate", "switch the locate LED off"
+
+
+# Of those the ones that switch power: a node is in one of them, or in one session, at a time.
+SWITCHING = frozenset({ByHand.ON, ByHand.SOFT, ByHand.OFF, ByHand.CYCLE})
+LOCATING = frozenset({ByHand.LOCATE, ByHand.UNLOCATE})
+
+
 class PhaseName(TextChoices):
     """A stretch of the way that a node goes through."""
 
     SHUTDOWN = "shutdown", "shutdown"
     BOOT = "boot", "boot"
     CONFIGURE = "configure", "configure"
+    POWER = "power", "by hand"  # the only phase of what is done by hand
 
 
 # The phases of each operation, in order (contracts, BOS 1.4).
 PHASES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(ByHand, (PhaseName.POWER,)),
     Operation.SHUTDOWN: (PhaseName.SHUTDOWN,),
     Operation.BOOT: (PhaseName.BOOT, PhaseName.CONFIGURE),
     Operation.REBOOT: (PhaseName.SHUTDOWN, PhaseName.BOOT, PhaseName.CONFIGURE),
@@ -99,6 +118,8 @@ class Step(TextChoices):
     AWAIT_REPORT = "await_report", "wait for the node's own report"
     CONFIGURE = "configure", "apply the configuration"
     AWAIT_CONFIGURED = "await_configured", "wait for the configuration"
+    LOOK = "look", "look at the power state"
+    LOCATE = "locate", "switch the locate LED"
 
 
 OFF_STEPS = frozenset({Step.POWER_OFF, Step.AWAIT_OFF, Step.FORCE_OFF, Step.AWAIT_FORCED_OFF})
@@ -110,6 +131,22 @@ FIRST_STEP: dict[str, str] = {
     PhaseName.BOOT: Step.CHECK,
     PhaseName.CONFIGURE: Step.CONFIGURE,
 }
+
+FIRST_STEP_BY_HAND: dict[str, str] = {
+    ByHand.ON: Step.POWER_ON,
+    ByHand.SOFT: Step.POWER_OFF,
+    ByHand.OFF: Step.FORCE_OFF,
+    ByHand.CYCLE: Step.FORCE_OFF,
+    ByHand.LOOK: Step.LOOK,
+    ByHand.LOCATE: Step.LOCATE,
+    ByHand.UNLOCATE: Step.LOCATE,
+}
+
+
+def first_step(operation: str, phase: str) -> str:
+    """The step with which a node begins a phase of an operation."""
+    return FIRST_STEP_BY_HAND[operation] if phase == PhaseName.POWER else FIRST_STEP[phase]
+
 
 STEP_MOVES: dict[str, frozenset[str]] = {
     # A node that is off, or runs the wrong image, or is already where it should be.
@@ -125,6 +162,8 @@ STEP_MOVES: dict[str, frozenset[str]] = {
     Step.AWAIT_REPORT: frozenset({Step.POWER_OFF, Step.NONE}),
     Step.CONFIGURE: frozenset({Step.AWAIT_CONFIGURED, Step.NONE}),
     Step.AWAIT_CONFIGURED: frozenset({Step.CONFIGURE, Step.NONE}),
+    Step.LOOK: frozenset({Step.NONE}),
+    Step.LOCATE: frozenset({Step.NONE}),
 }
 
 
@@ -139,6 +178,21 @@ class LastAction(TextChoices):
     POWERING_OFF_GRACEFULLY = "powering_off_gracefully"
     POWERING_ON = "powering_on"
     SESSION_SETUP = "session_setup"
+
+
+class Reach(TextChoices):
+    """Whether a BMC answers."""
+
+    UNKNOWN = "unknown", "not asked yet"
+    REACHABLE = "reachable", "reachable"  # it answers, be it with a refusal
+    UNREACHABLE = "unreachable", "does not answer"
+
+
+REACH_LOOKS: dict[str, tuple[str, str]] = {
+    Reach.UNKNOWN: ("◌", "violet"),
+    Reach.REACHABLE: ("●", "green"),
+    Reach.UNREACHABLE: ("✕", "red"),
+}
 
 
 class PowerState(TextChoices):

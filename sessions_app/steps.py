@@ -10,7 +10,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from events_app.services import note_seen, wake
-from sessions_app import configuring, endings, flow, imagefaults, setup, upkeep, work
+from sessions_app import configuring, endings, flow, imagefaults, reach, setup, upkeep, work
 from sessions_app.drivers.base import Patience, Result, Target
 from sessions_app.drivers.runner import Pump, get_pump
 from sessions_app.flow import Limits, Move
@@ -185,6 +185,12 @@ def configure_nodes() -> None:
     """Apply configurations to the nodes that have booted, batch after batch."""
     while configuring.run():
         pass
+
+
+@shared_task(ignore_result=True)
+def look_at_bmcs() -> None:
+    """Ask the BMCs that nobody has asked for a while whether they answer, and how their nodes are."""
+    reach.look_around()
 
 
 @shared_task(ignore_result=True)

@@ -8,7 +8,7 @@ from rest_framework.routers import SimpleRouter
 
 from sessions_app import api as own
 from sessions_app import bootscript, bos, bos_v1, bos_v1_status, bos_v2, bos_v2_components
-from sessions_app.views import imports, nodes, sessions, start
+from sessions_app.views import acting, imports, nodes, sessions, start
 
 pages: list[URLPattern | URLResolver] = [
     path("sessions/", sessions.session_list, name="session-list"),
@@ -23,6 +23,7 @@ pages: list[URLPattern | URLResolver] = [
     path("nodes/", nodes.node_list, name="node-list"),
     path("nodes/import", imports.node_import, name="node-import"),
     path("nodes/export.csv", nodes.node_export, name="node-export"),
+    path("nodes/act/<str:action>", acting.node_act, name="node-act"),
     path("nodes/<str:name>/", nodes.node_detail, name="node-detail"),
 ]
 

@@ -61,7 +61,11 @@ def count_phases(session: BootSession) -> list[PhaseCount]:
 def follow(session: BootSession, console: Console | None = None) -> None:
     """Show the session until it is complete, then say how it ended and what went wrong where."""
     console = console or Console()
-    console.print(f"Session [bold]{session.name}[/]: {session.operation} by template {session.template_name}")
+    if session.by_hand:
+        console.print(f"[bold]{session.name}[/]: {session.title}", highlight=False)
+    else:
+        template = session.template_name
+        console.print(f"Session [bold]{session.name}[/]: {session.operation} by template {template}")
     if console.is_terminal:
         _bars(session, console)
     else:
@@ -122,7 +126,7 @@ def _tell_end(session: BootSession, console: Console) -> None:
     result = SessionResult(session.result)
     colour = CELEBRATED.get(result, "yellow")
     console.print(
-        f"Session {session.name} is complete: [{colour}]{result.label}[/], {last.succeeded} of "
+        f"{session.title} is complete: [{colour}]{result.label}[/], {last.succeeded} of "
         f"{session.total_nodes} nodes after {seconds:.0f} s.",
         highlight=False,
         soft_wrap=True,

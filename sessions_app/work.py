@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from accounts_app import secrets
 from events_app.services import recording
-from sessions_app import endings, flow
+from sessions_app import endings, flow, reach
 from sessions_app.configuration import is_on
 from sessions_app.counts import Counts
 from sessions_app.drivers.base import CLAIM_SECONDS, Action, BootSource, Patience, Power, Result, Target
@@ -31,6 +31,7 @@ from sessions_app.states import (
     FIRST_STEP,
     OFF_STEPS,
     OPEN,
+    ByHand,
     Category,
     LastAction,
     PhaseName,
@@ -57,12 +58,14 @@ class Work:
     facts: Facts
     bmc: tuple[str, str, dict[str, Any], str] | None = field(repr=False)  # kind, address, settings, secret
     system: str
+    bmc_known: reach.Known | None = None
+    network_boot: bool = True
 
     def target(self, action: Action, key: int, patience: Patience) -> Target:
         """What the driver is asked, secrets decrypted; `key` comes back with the result."""
         _, address, values, secret = self.bmc or ("", "", {}, "")
         boot = None
-        if action == Action.ON:
+        if action == Action.ON and self.network_boot:
             source, url = values.get("boot_source") or "Pxe", values.get("boot_url") or ""
             boot = BootSource(source, url, patience.boot)
         return Target(
@@ -102,6 +105,11 @@ FIELDS = (
     "node__bmc__address",
     "node__bmc__settings",
     "node__bmc__secret",
+    "node__bmc__reach",
+    "node__bmc__last_error",
+    "node__bmc__seen_at",
+    "session__operation",
+    "session__network_boot",
 )
 
 
@@ -152,15 +160,22 @@ def _work(row: dict[str, Any], claim: int, retry_policy: int) -> Work:
         reported=row["node__actual_id"] is not None,
         configuration=configuration,
         configured=_is_configured(configuration, row["node__actual_configuration"]),
-        retry_policy=retry_policy if own_policy is None else own_policy,
+        retry_policy=_tries(row["session__operation"], retry_policy if own_policy is None else own_policy),
+        operation=row["session__operation"],
     )
-    bmc = None
+    bmc, known = None, None
     if row["node__bmc_id"] is not None:
         bmc = (
             row["node__bmc__kind"],
             row["node__bmc__address"],
             row["node__bmc__settings"],
             row["node__bmc__secret"],
+        )
+        known = reach.Known(
+            row["node__bmc_id"],
+            row["node__bmc__reach"],
+            row["node__bmc__last_error"],
+            row["node__bmc__seen_at"],
         )
     return Work(
         id=row["id"],
@@ -175,7 +190,14 @@ def _work(row: dict[str, Any], claim: int, retry_policy: int) -> Work:
         facts=facts,
         bmc=bmc,
         system=row["node__system"],
+        bmc_known=known,
+        network_boot=row["session__network_boot"],
     )
+
+
+def _tries(operation: str, policy: int) -> int:
+    """How often a node is tried: who only looks wants to know now."""
+    return 1 if operation == ByHand.LOOK else policy
 
 
 def _is_configured(desired: str, actual: str) -> bool:
@@ -216,6 +238,9 @@ def write(done: Sequence[Done]) -> int:
         ended = [item for item in done if item.ends_node]
         ended += _go_on(done, now, counts)
         _update_nodes(done, {item.work.node_id for item in ended}, now)
+        reach.learn(
+            [(item.work.bmc_known, item.result) for item in done if item.work.bmc_known and item.result], now
+        )
         counts.write(now)
         _update_sessions(done, ended, now)
         counts.tell()
@@ -323,20 +348,26 @@ def _update_nodes(done: Sequence[Done], ended: set[int], now: datetime) -> None:
         result, move, step = item.result, item.move, item.work.facts.step
         power = result.power if result and result.begun and result.power != Power.UNKNOWN else None
         acted = step if step in ACTION_WORDS and result is not None and result.begun else ""
-        over = move.category if item.work.node_id in ended else ""
-        said = move.error if move.error != item.work.error or over else None
-        return power, acted, acted and not (result and result.ok), _went_off(item), over, said
+        by_hand = item.work.facts.phase == PhaseName.POWER
+        # What BOS knows of a node is written by its sessions; what is done by hand leaves it as it is.
+        over = move.category if item.work.node_id in ended and not by_hand else ""
+        said = move.error if (move.error != item.work.error or over) and not by_hand else None
+        failed = acted and not (result and result.ok)
+        return power, acted, failed, _went_off(item), over, said, by_hand, _lit(item)
 
     discovered = []
     for items in _grouped(done, key):
-        power, acted, action_failed, went_off, over, said = key(items[0])
+        power, acted, action_failed, went_off, over, said, by_hand, lit = key(items[0])
         values: dict[str, Any] = {}
         if power is not None:
             values |= {"power_state": power.value, "power_at": now}
         if acted:
             word, counter = ACTION_WORDS[Step(acted)]
             values |= {"last_action": word, "last_action_at": now, "last_action_failed": action_failed}
-            values[counter] = F(counter) + 1
+            if not by_hand:
+                values[counter] = F(counter) + 1
+        if lit is not None:
+            values["located"] = lit
         if went_off:
             values |= {"actual": None, "actual_at": None, "actual_configuration": ""}
         if over:
@@ -356,8 +387,21 @@ def _update_nodes(done: Sequence[Done], ended: set[int], now: datetime) -> None:
         Node.objects.bulk_update(discovered, ["system"])
 
 
+def _lit(item: Done) -> bool | None:
+    """Whether the locate LED is lit, where this answer tells."""
+    if item.result is None or not item.result.ok:
+        return None
+    if item.work.facts.step == Step.LOCATE:
+        return item.work.facts.operation == ByHand.LOCATE
+    return item.result.lit
+
+
 def _went_off(item: Done) -> bool:
     """Whether the node is known to be off now: what it ran, it runs no more (contracts, BOS 4.4)."""
+    if item.work.facts.operation in (ByHand.SOFT, ByHand.OFF):
+        return item.move.category == Category.SUCCEEDED
+    if item.work.facts.operation == ByHand.LOOK:
+        return item.result is not None and item.result.ok and item.result.power == Power.OFF
     if item.move.step == Step.POWER_ON and item.work.facts.step != Step.POWER_ON:
         return item.work.facts.step != Step.AWAIT_ON
     return item.work.facts.phase == PhaseName.SHUTDOWN and item.move.category == Category.SUCCEEDED

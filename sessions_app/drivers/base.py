@@ -23,6 +23,8 @@ class Action(StrEnum):
     ON = "on"  # set the one-time boot source (when given), then switch on
     OFF_GRACEFUL = "off_graceful"  # ask the operating system to shut down
     OFF_FORCED = "off_forced"  # cut the power
+    LOCATE = "locate"  # light the LED by which a person finds the machine
+    UNLOCATE = "unlocate"  # put it out
 
 
 class Power(StrEnum):
@@ -93,6 +95,8 @@ class Result:
     error: str = ""
     system: str = ""  # the System path, when it was discovered just now
     begun: bool = True
+    lit: bool | None = None  # the locate LED, where a STATE answer happens to tell
+    seconds: float | None = None  # from the first byte to this result; BoundedDriver measures it
 
 
 # For drivers that take their credentials from Vault: BoundedDriver reads them before it acts.

@@ -223,10 +223,11 @@ class BoundedDriver(PowerDriver):
             # Other actions on this BMC may have found it dead while this one was waiting.
             if channel.breaker.is_open():
                 return failure(target, Reason.UNREACHABLE, NO_ANSWER)
+            started = time.monotonic()
             result = await self._act_in_time(target, begin_by)
             if result.begun:
                 channel.breaker.record(result.reason)
-            return result
+            return replace(result, seconds=time.monotonic() - started)
         finally:
             place.give_back()
             channel.lock.release()

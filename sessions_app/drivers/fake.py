@@ -34,6 +34,7 @@ class FakeDriver(BoundedDriver):
     )
     nodes: ClassVar[dict[str, tuple[str, float]]] = {}
     journal: ClassVar[list[tuple[str, Action]]] = []
+    lit: ClassVar[set[str]] = set()  # locate LEDs; of this process, whatever the state_dir
 
     def channel_of(self, target: Target) -> str:
         """Fake nodes have no BMC that they could share."""
@@ -51,7 +52,12 @@ class FakeDriver(BoundedDriver):
                 raise PowerError(Reason(reason or Reason.REFUSED), f"Told to fail at {action}")
         if target.action is Action.STATE:
             word, since = self._load(target)
-            return Result(target.key, ok=True, power=Power(word) if time.time() >= since else Power.CHANGING)
+            power = Power(word) if time.time() >= since else Power.CHANGING
+            return Result(target.key, ok=True, power=power, lit=target.node in self.lit)
+        if target.action in (Action.LOCATE, Action.UNLOCATE):
+            (self.lit.add if target.action is Action.LOCATE else self.lit.discard)(target.node)
+            self._write_down(target)
+            return Result(target.key, ok=True)
         word = "on" if target.action is Action.ON else "off"
         self._save(target, word, time.time() + self._setting(target, f"{word}_after"))
         return Result(target.key, ok=True)
@@ -73,12 +79,18 @@ class FakeDriver(BoundedDriver):
 
     def _save(self, target: Target, word: str, since: float) -> None:
         directory = self._setting(target, "state_dir")
-        if not directory:
+        if directory:
+            draft = Path(directory) / f".{target.node}.{os.getpid()}"
+            draft.write_text(f"{word} {since}")
+            draft.replace(Path(directory) / target.node)  # at once: another process may be reading it
+        else:
             self.nodes[target.node] = (word, since)
+        self._write_down(target)
+
+    def _write_down(self, target: Target) -> None:
+        directory = self._setting(target, "state_dir")
+        if not directory:
             self.journal.append((target.node, target.action))
             return
-        draft = Path(directory) / f".{target.node}.{os.getpid()}"
-        draft.write_text(f"{word} {since}")
-        draft.replace(Path(directory) / target.node)  # at once: another process may be reading it
         with (Path(directory) / "journal").open("a") as journal:
             journal.write(f"{time.time():.3f} {target.node} {target.action}\n")

@@ -20,10 +20,12 @@ PORT = 623
 # Two tries of a second for each step of the handshake: a lost packet is made good, a dead BMC known in 6 s.
 # Without -v ipmitool does not tell a wrong password from a dead BMC.
 TRIES = ("-v", "-N", "1", "-R", "2")
-POWER_COMMANDS = {
+COMMANDS = {
     Action.ON: ("chassis", "power", "on"),
     Action.OFF_GRACEFUL: ("chassis", "power", "soft"),
     Action.OFF_FORCED: ("chassis", "power", "off"),
+    Action.LOCATE: ("chassis", "identify", "force"),  # until it is put out; by itself it is lit for 15 s
+    Action.UNLOCATE: ("chassis", "identify", "0"),
 }
 STATE_COMMAND = ("chassis", "power", "status")
 # ipmitool repeats a request by itself, so a change is only begun with this much time left for it.
@@ -93,7 +95,7 @@ class IpmiDriver(BoundedDriver):
                     await _change(target, ("chassis", "bootdev", "pxe", *options), begin_by)
             except TimeoutError:
                 raise PowerError(Reason.TIMED_OUT, BOOT_SOURCE_LATE) from None
-        await _change(target, POWER_COMMANDS[target.action], begin_by)
+        await _change(target, COMMANDS[target.action], begin_by)
         return Result(target.key, ok=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -22,11 +23,15 @@ from .redfish_documents import (
     TASK_RUNNING,
     BootOffer,
     Capabilities,
+    Led,
     NotOffered,
     at,
     boot_offer_of,
     capabilities_of,
+    chassis_of,
     etag_of,
+    led_of,
+    lit_of,
     power_of,
     reset_types_of,
 )
@@ -99,7 +104,10 @@ class RedfishDriver(BoundedDriver):
         path = await self._system_path(talk)
         if target.action is Action.STATE:
             answer = await self._read(talk, path)
-            return _result(target, answer.path, power_of(answer.document))
+            result = _result(target, answer.path, power_of(answer.document))
+            return replace(result, lit=lit_of(answer.document))
+        if target.action in (Action.LOCATE, Action.UNLOCATE):
+            return await self._light(talk, await self._read(talk, path))
         known = self._known.recall((target.address, path))
         if known and time.monotonic() - known.read_at < CAPABILITIES_SECONDS:
             try:
@@ -166,6 +174,20 @@ class RedfishDriver(BoundedDriver):
                 return _result(target, path, power_of(system.document))
         raise talk.fault(answer, "Reset", reset_type)
 
+    async def _light(self, talk: Talk, system: Answer) -> Result:
+        """Switch the locate LED, of the System where it has one, else of its chassis."""
+        target, lit = talk.target, talk.target.action is Action.LOCATE
+        led, etag = led_of(system.document, system.path), etag_of(system)
+        if led is None and (chassis := chassis_of(system.document)):
+            answer = await talk.try_get(chassis)
+            led, etag = led_of(answer.document, answer.path), etag_of(answer)
+        if led is None:
+            raise PowerError(Reason.UNSUPPORTED, "BMC has no locate LED")
+        answer = await _finished(talk, await _patch(talk, led, led.body(lit=lit), etag))
+        if answer.status >= 300:
+            raise talk.fault(answer, "the locate LED")
+        return _result(target, system.path, Power.UNKNOWN)
+
     async def _reset_type(self, talk: Talk, known: Capabilities) -> str:
         """The reset type for this action that the System allows; NotOffered where it allows none."""
         wanted = RESET_TYPES[talk.target.action]
@@ -212,7 +234,7 @@ def _boot_values(target: Target, known: Capabilities, offer: BootOffer, boot: Bo
     return values
 
 
-async def _patch(talk: Talk, offer: BootOffer, body: dict[str, Any], etag: str) -> Answer:
+async def _patch(talk: Talk, offer: BootOffer | Led, body: dict[str, Any], etag: str) -> Answer:
     """PATCH with the If-Match that this BMC takes: none, its ETag, the strong form of that, or none again."""
     if offer.wants_etag and not etag:
         etag = etag_of(await talk.try_get(offer.path))

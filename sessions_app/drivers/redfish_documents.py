@@ -104,6 +104,48 @@ def power_of(document: dict[str, Any]) -> Power:
     return POWER_STATES.get(state, Power.UNKNOWN) if isinstance(state, str) else Power.UNKNOWN
 
 
+@dataclass(slots=True)
+class Led:
+    """The locate LED of a System or of its chassis."""
+
+    path: str
+    name: str  # LocationIndicatorActive, or the older IndicatorLED
+    words: tuple[str, ...] | None  # what the older one takes; None: the BMC does not say
+    wants_etag: bool = False
+
+    def body(self, *, lit: bool) -> dict[str, Any]:
+        """What switches it. "Lit" is what every service knows; some can only blink."""
+        if self.name == LOCATION:
+            return {LOCATION: lit}
+        on = "Lit" if self.words is None or "Lit" in self.words else "Blinking"
+        return {INDICATOR: on if lit else "Off"}
+
+
+LOCATION, INDICATOR = "LocationIndicatorActive", "IndicatorLED"
+
+
+def led_of(document: dict[str, Any], path: str) -> Led | None:
+    """The locate LED that a System or Chassis document offers; None where it has none."""
+    if isinstance(document.get(LOCATION), bool):
+        return Led(path, LOCATION, None)
+    if isinstance(document.get(INDICATOR), str):
+        return Led(path, INDICATOR, _words(document.get(f"{INDICATOR}@Redfish.AllowableValues")))
+    return None
+
+
+def lit_of(document: dict[str, Any]) -> bool | None:
+    """Whether a System's locate LED is lit; None where its document does not tell."""
+    if isinstance(document.get(LOCATION), bool):
+        return bool(document[LOCATION])
+    return {"Lit": True, "Blinking": True, "Off": False}.get(str(document.get(INDICATOR)))
+
+
+def chassis_of(document: dict[str, Any]) -> str:
+    """The path of the first chassis that a System names, or ""."""
+    listed = at(document, "Links", "Chassis")
+    return local_path(at(listed[0], "@odata.id")) if isinstance(listed, list) and listed else ""
+
+
 def etag_of(answer: Answer) -> str:
     """The ETag of the resource just read, or ""."""
     etag = answer.headers.get("ETag") or answer.document.get("@odata.etag")

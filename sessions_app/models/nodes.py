@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts_app import secrets
 from accounts_app.models import Domain, OwnedQuerySet
 from sessions_app import drivers
-from sessions_app.states import LastAction, PowerState
+from sessions_app.states import LastAction, PowerState, Reach
 
 # Cray's component name of a node: cabinet, chassis, slot, BMC, node.
 XNAME = re.compile(r"x(\d{1,4})c(\d)s(\d{1,3})b(\d{1,2})n(\d{1,2})", re.IGNORECASE)
@@ -54,6 +54,14 @@ class Bmc(models.Model):
         Domain, null=True, blank=True, on_delete=models.SET_NULL, help_text="None: the superadmins'"
     )
     created_at = models.DateTimeField(default=timezone.now)
+
+    # Learned from every action and from looks (reach.py).
+    reach = models.CharField(max_length=16, choices=Reach, default=Reach.UNKNOWN, db_index=True)
+    reach_since = models.DateTimeField(null=True, blank=True)
+    seen_at = models.DateTimeField(null=True, blank=True)  # when it answered last
+    latency = models.FloatField(null=True, blank=True)  # seconds that its last answer took
+    last_error = models.CharField(max_length=255, blank=True)  # of the last try, "" when it went well
+    look_at = models.DateTimeField(default=timezone.now, db_index=True)  # when it is asked next
 
     objects = BmcQuerySet.as_manager()
 
@@ -167,6 +175,7 @@ class Node(models.Model):
     system = models.CharField(max_length=255, blank=True)  # the BMC's path of this node, once discovered
     power_state = models.CharField(max_length=16, choices=PowerState, default=PowerState.UNKNOWN)
     power_at = models.DateTimeField(null=True, blank=True)
+    located = models.BooleanField(null=True, blank=True)  # its locate LED is lit; null: not known
 
     session = models.ForeignKey(
         "BootSession", null=True, blank=True, on_delete=models.SET_NULL, related_name="nodes"

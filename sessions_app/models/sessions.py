@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from django.db import models
 from django.utils import timezone
@@ -15,6 +15,7 @@ from sessions_app.states import (
     CATEGORY_MOVES,
     OPEN,
     SESSION_MOVES,
+    ByHand,
     Category,
     Operation,
     PhaseName,
@@ -66,6 +67,10 @@ class SessionTemplate(models.Model):
 class BootSessionQuerySet(OwnedQuerySet, LifecycleQuerySet):  # type: ignore[override]
     """Sessions: moved by `move`, seen by `visible_to`."""
 
+    def by_template(self) -> Self:
+        """Those that BOS knows: without what people did by hand."""
+        return self.filter(by_hand=False)
+
 
 class BootSession(Lifecycle):
     """One operation on a frozen set of nodes. BOS v1 and v2 are two views of it."""
@@ -75,7 +80,9 @@ class BootSession(Lifecycle):
     uuid = models.UUIDField(unique=True)  # BOS v1's id
     name = models.CharField(max_length=127)  # BOS v2's
     domain = models.ForeignKey(Domain, null=True, blank=True, on_delete=models.CASCADE)
-    operation = models.CharField(max_length=16, choices=Operation)
+    operation = models.CharField(max_length=16, choices=[*Operation.choices, *ByHand.choices])
+    by_hand = models.BooleanField(default=False)  # a person's action on nodes; BOS does not see it
+    network_boot = models.BooleanField(default=True)  # who is switched on boots from the network once
     template = models.ForeignKey(SessionTemplate, null=True, blank=True, on_delete=models.SET_NULL)
     template_name = models.CharField(max_length=127)
     limit = models.TextField(blank=True)
@@ -114,8 +121,31 @@ class BootSession(Lifecycle):
     def __str__(self) -> str:
         return f"session {self.name}"
 
+    @property
+    def title(self) -> str:
+        """What it is, for a sentence: `Session NAME`, or the action and how many nodes it is on."""
+        if not self.by_hand:
+            return f"Session {self.name}"
+        nodes = "node" if self.total_nodes == 1 else "nodes"
+        return f"{ByHand(self.operation).label.capitalize()}, {self.total_nodes:,} {nodes}"
+
     def event(self, name: str, **data: Any) -> dict[str, Any]:
-        """Keywords of `record_event` for this session, in the documented form (seed 004)."""
+        """Keywords of `record_event` for this session, in the documented form (seed 004).
+
+        What is done by hand is no session to those who read the documented stream: its events are of
+        nodes, `power_…` where a session's are `session_…`.
+        """
+        if self.by_hand:
+            return {
+                "name": name.replace("session_", "power_"),
+                "area": "node",
+                "subject_id": str(self.uuid),
+                "subject_name": self.name,
+                "data": {"action": self.operation, "reason": "", **data},
+                "domain": self.domain.name if self.domain_id and self.domain else "",
+                "access_key": self.access_key,
+                "user_id": self.owner_id,
+            }
         return {
             "name": name,
             "area": "session",

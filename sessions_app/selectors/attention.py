@@ -69,7 +69,9 @@ def attention(user: Any) -> list[Attention]:
     for session in ended.order_by("-stopped_at")[:5]:
         url = f"/sessions/{session.uuid}/"
         found.append(Attention(("✕", "red"), f"{session.name} could not run", session.error, url))
-    for session in BootSession.objects.visible_to(user).filter(status=SessionStatus.RUNNING)[:20]:
+    for session in (
+        BootSession.objects.by_template().visible_to(user).filter(status=SessionStatus.RUNNING)[:20]
+    ):
         since = still_since(session, now)
         if since:
             minutes = int((now - since).total_seconds() // 60)
@@ -83,11 +85,15 @@ def counts_by_status(user: Any) -> dict[str, int]:
     """Running, pending, and how the last day's sessions ended."""
     since = timezone.now() - RECENT
     ended = Q(status=SessionStatus.COMPLETE, stopped_at__gte=since)
-    found: dict[str, int] = BootSession.objects.visible_to(user).aggregate(
-        running=Count("id", filter=Q(status=SessionStatus.RUNNING)),
-        pending=Count("id", filter=Q(status=SessionStatus.PENDING)),
-        succeeded=Count("id", filter=ended & Q(result=SessionResult.SUCCEEDED)),
-        failed=Count("id", filter=ended & Q(result__in=(SessionResult.FAILED, SessionResult.ERROR))),
+    found: dict[str, int] = (
+        BootSession.objects.by_template()
+        .visible_to(user)
+        .aggregate(
+            running=Count("id", filter=Q(status=SessionStatus.RUNNING)),
+            pending=Count("id", filter=Q(status=SessionStatus.PENDING)),
+            succeeded=Count("id", filter=ended & Q(result=SessionResult.SUCCEEDED)),
+            failed=Count("id", filter=ended & Q(result__in=(SessionResult.FAILED, SessionResult.ERROR))),
+        )
     )
     return found
 

@@ -25,8 +25,8 @@ BAR_ORDER = (
 )
 
 
-def sessions_with_counts(user: Any) -> QuerySet[BootSession]:
-    """Sessions that `user` may see, each with `failed_nodes`, by one statement."""
+def sessions_with_counts(user: Any, *, by_hand: bool = False) -> QuerySet[BootSession]:
+    """Sessions that `user` may see, each with `failed_nodes`, by one statement; or what was done by hand."""
     failed = (
         Phase.objects.filter(boot_set__session=OuterRef("pk"))
         .order_by()
@@ -36,6 +36,7 @@ def sessions_with_counts(user: Any) -> QuerySet[BootSession]:
     )
     return (
         BootSession.objects.visible_to(user)
+        .filter(by_hand=by_hand)
         .select_related("owner", "domain")
         .defer("components", "limit")
         .annotate(failed_nodes=Coalesce(Subquery(failed, output_field=IntegerField()), 0))

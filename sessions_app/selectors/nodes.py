@@ -222,5 +222,5 @@ def retryable(session: BootSession) -> tuple[list[str], list[str]]:
     taken: list[str] = []
     rows = NodePhase.objects.of_session(session.pk).filter(category=Category.FAILED)
     for name, owner in rows.values_list("node__name", "node__session_id"):
-        (mine if owner == session.pk else taken).append(name)
+        (mine if owner == session.pk or session.by_hand else taken).append(name)
     return sorted(mine, key=natural), sorted(taken, key=natural)

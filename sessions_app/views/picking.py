@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,8 +14,9 @@ from sessions_app.models import Node
 from sessions_app.models.nodes import natural
 from sessions_app.nodeset import NodeSetError, Selection, expand
 from sessions_app.selectors.search import group_names
+from sessions_app.states import Reach
 
-FIELDS = ("nodes", "state", "role", "group", "session")
+FIELDS = ("nodes", "state", "role", "group", "session", "bmc")
 
 
 _natural = lru_cache(maxsize=65_536)(natural)  # the inventory's names are the same on each request
@@ -40,6 +42,17 @@ def visible_nodes(user: Any, text: str) -> Selection:
     """What a typed range means to this user. Raises NodeSetError."""
     names = Node.objects.visible_to(user).values_list("name", flat=True)
     return expand(text, list(names), group_names)
+
+
+def ids_named(user: Any, text: str) -> list[int]:
+    """Ids of the nodes that a typed range means to this user; none for nothing. Raises NodeSetError."""
+    return ids_of(user, visible_nodes(user, text).names) if text.strip() else []
+
+
+def ids_of(user: Any, names: Collection[str]) -> list[int]:
+    """Ids of the nodes of these names that the user may see."""
+    rows = dict(Node.objects.visible_to(user).values_list("name", "id"))
+    return [rows[name] for name in names if name in rows]
 
 
 def pick(user: Any, query: QueryDict) -> Picked:
@@ -70,5 +83,7 @@ def pick_words(query: str) -> str:
         said.append(asked["nodes"])
     if asked.get("state") in NODE_STATES:
         said.append(NODE_STATES[asked["state"]][0])
+    if asked.get("bmc") in Reach.values:
+        said.append(f"BMC {Reach(asked['bmc']).label}")
     said += [f"{name} {asked[name]}" for name in ("role", "group", "session") if asked.get(name)]
     return " · ".join(said) or "all nodes"

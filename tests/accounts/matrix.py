@@ -178,6 +178,8 @@ NODES = [
         DELETE=way(ADMIN, also={409}),
     ),
     api("/api/v1/nodes/<node>/history/", GET=READ),
+    # Another tenant's node is not known there: 400, as for any name that nobody bears.
+    api("/api/v1/nodes/power/", POST=way(OPERATE, {"action": "look", "nodes": ["<node>"]}, foreign=400)),
     api("/api/v1/bmcs/", GET=READ, POST=way(ADMIN, {"name": "b9", "kind": "fake"})),
     api(
         "/api/v1/bmcs/<bmc>/",
@@ -218,6 +220,7 @@ NODES = [
     page("/nodes/", GET=READ),
     page("/nodes/import", GET=SUPER, POST=way(SUPER, {}, {400})),
     page("/nodes/export.csv", GET=READ),
+    page("/nodes/act/look?nodes=<node>", GET=OPERATE, POST=way(OPERATE, {}, {409})),
     page("/nodes/<node>/", GET=READ),
 ]
 TASKS = [

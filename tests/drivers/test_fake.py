@@ -79,6 +79,8 @@ def test_it_fails_on_demand_with_the_reason_asked_for() -> None:
             Reason.BUSY,
             None,
             Reason.REFUSED,
+            None,
+            None,
         ]
 
     run(body)
