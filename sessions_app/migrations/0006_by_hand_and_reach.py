@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sessions_app', '0003_error_index_in_order_of_ids'),
+        ("sessions_app", "0005_bmc_domain_of_its_nodes"),
     ]
 
     operations = [
