@@ -38,6 +38,14 @@ PHRASES: dict[str, tuple[str, str, str]] = {
     "session_terminated": ("●", "green", "ended"),
     "node_registered": ("○", "slate", "was added to the inventory"),
     "bmc_registered": ("○", "slate", "was registered"),
+    "bmc_credentials_rotated": ("○", "slate", "has new credentials"),
+    "bmc_unreachable": ("✕", "red", "can't be reached: the BMC does not answer"),
+    "bmc_reachable": ("●", "green", "can be reached again"),
+    "node_power_changed": ("○", "slate", "changed power"),
+    "power_enqueued": ("○", "slate", "was asked for by hand"),
+    "power_preparing": ("◐", "blue", "has its nodes"),
+    "power_creating": ("◐", "blue", "began to switch nodes"),
+    "power_terminated": ("●", "green", "is over"),
     "key_issued": ("○", "slate", "was issued"),
     "key_revoked": ("–", "grey", "was revoked"),
     "task_created": ("○", "slate", "was created"),
@@ -88,7 +96,8 @@ class Entry:
     @property
     def url(self) -> str:
         """The page of what it is about; empty where there is none."""
-        pattern = LINKS.get(self.event.area, "")
+        area = "session" if self.event.name.startswith("power_") else self.event.area
+        pattern = LINKS.get(area, "")
         if not self.event.subject_id:
             return ""
         return pattern.format(id=self.event.subject_id)

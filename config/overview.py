@@ -23,7 +23,7 @@ def attention_counts(user: Any) -> dict[str, int]:
     """By page: how many things there need a person; for the rail."""
     return {
         "sessions": sessions.sessions_needing_attention(user).count(),
-        "nodes": sessions.failed_nodes(user).count(),
+        "nodes": sessions.nodes_needing_attention(user).count(),
         "tasks": tasks.needing_attention(user),
         "workflows": workflows.counts(user)["ill"],
     }

@@ -10,7 +10,7 @@ from django.db.models import F, Q, QuerySet
 
 from sessions_app.models import BootSession, Node, NodeGroup, SessionTemplate
 from sessions_app.services import NAME
-from sessions_app.states import Operation, Reach, SessionResult, SessionStatus
+from sessions_app.states import ByHand, Operation, Reach, SessionResult, SessionStatus
 
 OPERATION_WORDS = {
     Operation.BOOT: "Boot: bring up with the template's image; off first where another one runs",
@@ -33,7 +33,7 @@ class SessionFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(method="search")
     status = django_filters.ChoiceFilter(choices=SessionStatus.choices)
     result = django_filters.ChoiceFilter(choices=[choice for choice in SessionResult.choices if choice[0]])
-    operation = django_filters.ChoiceFilter(choices=Operation.choices)
+    operation = django_filters.ChoiceFilter(choices=[*Operation.choices, *ByHand.choices])
     owner = django_filters.CharFilter(field_name="owner__username")
     template = django_filters.CharFilter(field_name="template_name")
     order = django_filters.OrderingFilter(fields=[(field, name) for name, field in ORDERS.items()])

@@ -183,10 +183,13 @@ class RedfishDriver(BoundedDriver):
             led, etag = led_of(answer.document, answer.path), etag_of(answer)
         if led is None:
             raise PowerError(Reason.UNSUPPORTED, "BMC has no locate LED")
-        answer = await _finished(talk, await _patch(talk, led, led.body(lit=lit), etag))
-        if answer.status >= 300:
-            raise talk.fault(answer, "the locate LED")
-        return _result(target, system.path, Power.UNKNOWN)
+        for body in led.bodies(lit=lit):
+            answer = await _finished(talk, await _patch(talk, led, body, etag))
+            if answer.status < 300:
+                return _result(target, system.path, Power.UNKNOWN)
+            if answer.status != 400:
+                break
+        raise talk.fault(answer, "the locate LED")
 
     async def _reset_type(self, talk: Talk, known: Capabilities) -> str:
         """The reset type for this action that the System allows; NotOffered where it allows none."""

@@ -113,12 +113,13 @@ class Led:
     words: tuple[str, ...] | None  # what the older one takes; None: the BMC does not say
     wants_etag: bool = False
 
-    def body(self, *, lit: bool) -> dict[str, Any]:
-        """What switches it. "Lit" is what every service knows; some can only blink."""
+    def bodies(self, *, lit: bool) -> list[dict[str, Any]]:
+        """What switches it, in the order to be tried. It blinks where it can: a steady light is a healthy
+        machine on some makers' fronts. iLO takes "Lit" only, and does not say so."""
         if self.name == LOCATION:
-            return {LOCATION: lit}
-        on = "Lit" if self.words is None or "Lit" in self.words else "Blinking"
-        return {INDICATOR: on if lit else "Off"}
+            return [{LOCATION: lit}]
+        words = [word for word in ("Blinking", "Lit") if self.words is None or word in self.words]
+        return [{INDICATOR: word} for word in ((words or ["Lit"]) if lit else ["Off"])]
 
 
 LOCATION, INDICATOR = "LocationIndicatorActive", "IndicatorLED"
@@ -137,7 +138,7 @@ def lit_of(document: dict[str, Any]) -> bool | None:
     """Whether a System's locate LED is lit; None where its document does not tell."""
     if isinstance(document.get(LOCATION), bool):
         return bool(document[LOCATION])
-    return {"Lit": True, "Blinking": True, "Off": False}.get(str(document.get(INDICATOR)))
+    return {"Blinking": True, "Off": False}.get(str(document.get(INDICATOR)))
 
 
 def chassis_of(document: dict[str, Any]) -> str:

@@ -129,6 +129,13 @@ class BootSession(Lifecycle):
         nodes = "node" if self.total_nodes == 1 else "nodes"
         return f"{ByHand(self.operation).label.capitalize()}, {self.total_nodes:,} {nodes}"
 
+    @property
+    def what(self) -> str:
+        """What it does, as lists say it."""
+        if self.by_hand:
+            return f"by hand: {ByHand(self.operation).label}"
+        return f"{self.operation} · {self.template_name}"
+
     def event(self, name: str, **data: Any) -> dict[str, Any]:
         """Keywords of `record_event` for this session, in the documented form (seed 004).
 

@@ -6,13 +6,16 @@ from sessions_app.selectors.attention import (
     counts_by_status,
     failed_nodes,
     node_counts,
+    nodes_needing_attention,
     sessions_needing_attention,
 )
 from sessions_app.selectors.lists import BAR_ORDER, SessionRow, session_rows, sessions_with_counts
 from sessions_app.selectors.map import cabinets_of, map_document
 from sessions_app.selectors.nodes import (
     PhaseStep,
+    at_work_by_hand,
     log_lines,
+    newest_by_hand,
     node_ids,
     node_in_session,
     nodes_with_steps,
@@ -29,6 +32,7 @@ __all__ = [
     "Attention",
     "PhaseStep",
     "SessionRow",
+    "at_work_by_hand",
     "attention",
     "cabinets_of",
     "counts_by_status",
@@ -38,9 +42,11 @@ __all__ = [
     "find_sessions",
     "log_lines",
     "map_document",
+    "newest_by_hand",
     "node_counts",
     "node_ids",
     "node_in_session",
+    "nodes_needing_attention",
     "nodes_with_steps",
     "open_names",
     "phase_step",

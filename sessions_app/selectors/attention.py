@@ -9,15 +9,17 @@ from typing import Any
 
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
+from django.utils.http import urlencode
 
 from sessions_app.looks import Look
 from sessions_app.models import BootSession, Node
 from sessions_app.nodeset import fold
 from sessions_app.selectors.lists import sessions_with_counts
 from sessions_app.selectors.session import NAMES_SHOWN, still_since
-from sessions_app.states import SessionResult, SessionStatus
+from sessions_app.states import Reach, SessionResult, SessionStatus
 
 RECENT = timedelta(hours=24)
+MOST_BMC_LINES = 5  # kinds of trouble with BMCs in the list
 
 
 @dataclass
@@ -47,6 +49,33 @@ def failed_nodes(user: Any) -> QuerySet[Any]:
     return Node.objects.visible_to(user).filter(failed=True)
 
 
+BMC_IS_ILL = Q(bmc__reach=Reach.UNREACHABLE) | (Q(bmc__isnull=False) & ~Q(bmc__last_error=""))
+
+
+def nodes_needing_attention(user: Any) -> QuerySet[Any]:
+    """Nodes that failed, or whose BMC does not answer or answers with a refusal."""
+    return Node.objects.visible_to(user).filter(Q(failed=True) | BMC_IS_ILL)
+
+
+def _silent_bmcs(user: Any) -> list[Attention]:
+    """BMCs that don't answer, and those that refuse, by what is wrong with them."""
+    by_error: dict[tuple[str, str], list[str]] = defaultdict(list)
+    ill = Node.objects.visible_to(user).filter(BMC_IS_ILL)
+    for reach, error, name in ill.values_list("bmc__reach", "bmc__last_error", "name"):
+        by_error[reach, "" if reach == Reach.UNREACHABLE else error].append(name)
+    found = []
+    for (reach, error), names in sorted(by_error.items(), key=lambda item: -len(item[1]))[:MOST_BMC_LINES]:
+        nodes = "1 node" if len(names) == 1 else f"{len(names):,} nodes"
+        what = f"The BMCs of {nodes} do not answer" if not error else f"{error}: {nodes}"
+        if len(names) == 1:
+            what = "The BMC of 1 node does not answer" if not error else what
+        look = ("✕", "red") if reach == Reach.UNREACHABLE else ("▲", "amber")
+        folded = fold(names, NAMES_SHOWN)
+        url = f"/nodes/?bmc={reach}" if not error else f"/nodes/?{urlencode({'nodes': fold(names)})}"
+        found.append(Attention(look, what, folded, url, mono=True))
+    return found
+
+
 def attention(user: Any) -> list[Attention]:
     """What of booting needs a person, worst first."""
     found: list[Attention] = []
@@ -62,6 +91,7 @@ def attention(user: Any) -> list[Attention]:
         found.append(
             Attention(("✕", "red"), f"{nodes} failed{where}", fold(names, NAMES_SHOWN), url, mono=True)
         )
+    found += _silent_bmcs(user)
     now = timezone.now()
     ended = sessions_with_counts(user).filter(
         status=SessionStatus.COMPLETE, result=SessionResult.ERROR, stopped_at__gte=now - RECENT

@@ -224,3 +224,27 @@ def retryable(session: BootSession) -> tuple[list[str], list[str]]:
     for name, owner in rows.values_list("node__name", "node__session_id"):
         (mine if owner == session.pk or session.by_hand else taken).append(name)
     return sorted(mine, key=natural), sorted(taken, key=natural)
+
+
+# -- what is done by hand ------------------------------------------------------------------------------
+
+
+def at_work_by_hand(node_ids: list[int]) -> dict[int, str]:
+    """For each of these nodes that something is done to by hand at the moment: the action's uuid."""
+    running = BootSession.objects.filter(by_hand=True, status=SessionStatus.RUNNING)
+    uuids = dict(running.values_list("id", "uuid"))
+    if not uuids:
+        return {}
+    rows = NodePhase.objects.open().filter(node_id__in=node_ids, session_id__in=list(uuids))
+    return {
+        node_id: str(uuids[session_id]) for node_id, session_id in rows.values_list("node_id", "session_id")
+    }
+
+
+def newest_by_hand(node: Node) -> PhaseStep | None:
+    """What was done to the node by hand last, with its session; None where nothing was."""
+    rows = NodePhase.objects.filter(node=node, session__by_hand=True).select_related(
+        "session__owner", "phase"
+    )
+    row = rows.order_by("-session_id").first()
+    return phase_step(row) if row else None

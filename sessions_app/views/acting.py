@@ -63,6 +63,8 @@ def node_act(request: PageRequest, action: str) -> HttpResponse:
     busy = given["busy"] if given["busy"] in (TAKE, LEAVE) else REFUSE
     try:
         ids = _ids(request, given)
+        if not ids and not given["pick"]:
+            raise Http404("No node of this name.")
         made = plan(action=action, ids=ids, busy=busy)
         confirmation = _confirmation(action, made, given, busy)
     except (services.Refused, NodeSetError) as error:

@@ -18,6 +18,7 @@ from sessions_app import selectors
 from sessions_app.forms import NODE_STATES, groups_of
 from sessions_app.looks import POWER_LOOKS, node_look
 from sessions_app.models import Node, NodePhase
+from sessions_app.states import REACH_LOOKS, SWITCHING, ByHand, Reach
 from sessions_app.views.picking import FIELDS, pick, pick_words
 
 PER_PAGE = 50
@@ -43,6 +44,9 @@ def node_list(request: PageRequest) -> HttpResponse:
         "query": query,
         "filtered": bool(query),
         "words": pick_words(query),
+        "reaches": Reach.choices,
+        "hand_actions": ByHand.choices,
+        "at_work": selectors.at_work_by_hand([node.id for node in page]),
         "states": {state: word for state, (word, _) in NODE_STATES.items()},
         "groups": groups_of(),
         "roles": list(
@@ -68,6 +72,10 @@ def node_detail(request: PageRequest, name: str) -> HttpResponse:
         "look": look,
         "word": word,
         "power_look": POWER_LOOKS[node.power_state],
+        "reach_look": REACH_LOOKS[node.bmc.reach] if node.bmc else None,
+        "locate_look": ("◉", "blue"),
+        "hand": selectors.newest_by_hand(node),
+        "hand_actions": [choice for choice in ByHand.choices if choice[0] in SWITCHING],
         "groups": list(node.groups.order_by("name")),
         "compared": _compared(node),
         "history": _history(node),

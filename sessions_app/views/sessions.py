@@ -22,7 +22,7 @@ from sessions_app import selectors, services
 from sessions_app.confirming import Confirmation
 from sessions_app.forms import SessionFilter
 from sessions_app.models import BootSession
-from sessions_app.states import CATEGORY_LOOKS, Category, Operation, SessionStatus
+from sessions_app.states import CATEGORY_LOOKS, ByHand, Category, Operation, SessionStatus
 
 PER_PAGE = 50
 TABS = {"nodes": "Nodes", "errors": "Errors", "timeline": "Timeline", "log": "Log", "template": "Template"}
@@ -32,14 +32,17 @@ NODES_PER_PAGE = 50
 @require_safe
 @page_needs(Verb.READ)
 def session_list(request: PageRequest) -> HttpResponse:
-    """`/sessions/`: filters, order and page stand in the URL."""
-    sessions = selectors.sessions_with_counts(request.user).order_by("-created_at", "-id")
+    """`/sessions/`: filters, order and page stand in the URL; `?by=hand` shows what people did by hand."""
+    by_hand = request.GET.get("by") == "hand"
+    sessions = selectors.sessions_with_counts(request.user, by_hand=by_hand).order_by("-created_at", "-id")
     chosen = SessionFilter(request.GET, queryset=sessions)
     found = chosen.qs if chosen.is_valid() else sessions.none()
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "filter": chosen,
         "filtered": any(request.GET.get(name) for name in chosen.filters if name != "order"),
+        "by_hand": by_hand,
+        "operations": ByHand.choices if by_hand else Operation.choices,
         "order": request.GET.get("order", ""),
         "page": page,
         "rows": selectors.session_rows(page),
