@@ -262,6 +262,26 @@ def finish_background_task(
         return True
 
 
+@contextmanager
+def followed(*, kind: str, owner: Any = None, subject: str = "", total: int = 0) -> Iterator[BackgroundTask]:
+    """A background task around work that is done here and now, such as an import.
+
+    It is done when the block ends, with the `message` and `result` that the block gives the yielded row;
+    failed when the block raises, with the error's words. What the block writes in one transaction can't be
+    told before that is over, so the bar goes from 0 to its end; a terminal shows the way between.
+    """
+    task = start_background_task(kind=kind, owner=owner, subject=subject, total=total, message="Begun")
+    try:
+        yield task
+    except BaseException as error:
+        said = str(error)[:1000] or "It was ended before its end."
+        finish_background_task(task.pk, status=BackgroundTaskStatus.FAILED, message=said)
+        raise
+    finish_background_task(
+        task.pk, status=BackgroundTaskStatus.DONE, message=task.message, result=task.result
+    )
+
+
 # -- upkeep -------------------------------------------------------------------------------------------
 
 
@@ -277,8 +297,22 @@ def seen_within(name: str, seconds: float) -> bool:
     ).exists()
 
 
+def give_up_silent() -> int:
+    """End the tasks of `followed` whose process was killed, for nothing else would; return how many."""
+    oldest = timezone.now() - timedelta(hours=1)
+    silent = BackgroundTask.objects.filter(
+        status=BackgroundTaskStatus.STARTED, kind__startswith="import_", updated_at__lt=oldest
+    )
+    said = "Its process ended before it was done; nothing was imported."
+    return sum(
+        finish_background_task(pk, status=BackgroundTaskStatus.FAILED, message=said)
+        for pk in list(silent.values_list("pk", flat=True))
+    )
+
+
 def prune() -> tuple[int, int]:
     """Forget events and results that are older than kept; return how many of each."""
+    give_up_silent()
     now = timezone.now()
     oldest = now - timedelta(days=settings.MUSTER_EVENTS_KEPT_DAYS)
     events = LifecycleEvent.objects.filter(at__lt=oldest)._raw_delete(connection.alias)

@@ -7,7 +7,7 @@ import tarfile
 import uuid
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from accounts_app.models import Domain
+from events_app.services import followed
 from sessions_app import bos_v2_schemas as schemas
 from sessions_app import services_bos, services_components
 from sessions_app.bos import Problem, check
@@ -84,8 +85,28 @@ def kind_of(item: Any) -> str:
     return "options" if item and set(item) & set(DEFAULTS) else ""
 
 
-def take_over(documents: list[tuple[str, Any]], *, dry_run: bool, actor: Any = None) -> Report:
-    """Import everything, in one transaction that a dry run undoes. Repeating it changes nothing."""
+def take_over(
+    documents: list[tuple[str, Any]],
+    *,
+    dry_run: bool,
+    actor: Any = None,
+    each: Callable[[list[Any]], Iterable[Any]] = iter,
+) -> Report:
+    """Import everything, in one transaction that a dry run undoes. Repeating it changes nothing.
+
+    It is a background task of `actor`, but for a dry run; `each` may watch the parts go by.
+    """
+    if dry_run:
+        return _take_over(documents, dry_run=True, actor=actor, each=each)
+    with followed(kind="import_bos", owner=actor, subject=f"{len(documents)} files") as task:
+        report = _take_over(documents, dry_run=False, actor=actor, each=each)
+        counts = {f"{kind} {outcome}": count for (kind, outcome), count in sorted(report.counts.items())}
+        task.message = ", ".join(f"{count} {what}" for what, count in counts.items()) or "Nothing was found."
+        task.result = {"counts": counts, "not_taken_over": report.errors[:100]}
+    return report
+
+
+def _take_over(documents: list[tuple[str, Any]], *, dry_run: bool, actor: Any, each: Any) -> Report:
     report = Report()
     found: dict[str, list[dict[str, Any]]] = {}
     for name, document in documents:
@@ -97,14 +118,13 @@ def take_over(documents: list[tuple[str, Any]], *, dry_run: bool, actor: Any = N
             else:
                 report.errors.append(f"{name}: this is nothing of BOS's: {json.dumps(item)[:80]}")
     with transaction.atomic():
-        for item in found.get("options", []):
-            _options(item, report, actor)
-        for item in found.get("template", []):
-            _guarded("template", item.get("name", ""), _template, item, report, actor)
-        for item in found.get("session", []):
-            _guarded("session", item.get("name", ""), _session, item, report, actor)
-        for item in found.get("component", []):
-            _guarded("component", item.get("id", ""), _component, item, report, actor)
+        ordered = [(kind, item) for kind in ("options", *_IMPORTERS) for item in found.get(kind, [])]
+        for kind, item in each(ordered):
+            if kind == "options":
+                _options(item, report, actor)
+            else:
+                name, act = _IMPORTERS[kind]
+                _guarded(kind, item.get(name, ""), act, item, report, actor)
         transaction.set_rollback(dry_run)
     return report
 
@@ -208,3 +228,11 @@ def _same(here: Any, wanted: Any) -> bool:
     if isinstance(wanted, dict):
         return isinstance(here, dict) and all(_same(here.get(key), wanted[key]) for key in wanted)
     return bool(here == wanted)
+
+
+# In the order in which they need each other: where the name stands, what takes one over.
+_IMPORTERS: dict[str, tuple[str, Any]] = {
+    "template": ("name", _template),
+    "session": ("name", _session),
+    "component": ("id", _component),
+}

@@ -11,17 +11,18 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
 from accounts_app.models import Domain
-from events_app.services import recording
+from events_app.services import followed, recording
 from sessions_app import services
 from sessions_app.models import Bmc, Node, NodeGroup
 from sessions_app.models.nodes import canonical_mac, canonical_name
+from sessions_app.nodeset import fold
 
 COLUMNS = (
     *("name", "nid", "mac", "role", "subrole", "arch", "enabled", "locked", "domain", "groups"),
@@ -159,18 +160,25 @@ def _compare(rows: list[Row]) -> Plan:
     )
 
 
-def carry_out(plan: Plan, *, actor: Any) -> None:
-    """Write all of it in one transaction. Raises ImportRefused; then nothing was written."""
-    try:
-        with recording():
-            domains = _domains(plan.rows)
-            bmcs = _write_bmcs(plan.rows, domains, actor)
-            groups = _write_groups(plan.rows)
-            for row in plan.rows:
-                _write_node(row, bmcs, groups, domains)
-    except (services.Refused, ValidationError) as error:
-        said = error.messages if isinstance(error, ValidationError) else [str(error)]
-        raise ImportRefused(list(said)) from None
+def carry_out(plan: Plan, *, actor: Any, each: Callable[[list[Row]], Iterable[Row]] = iter) -> None:
+    """Write all of it in one transaction, as a background task of `actor`; `each` may watch the rows go by.
+
+    Raises ImportRefused; then nothing was written.
+    """
+    count = len(plan.rows)
+    with followed(kind="import_nodes", owner=actor, subject=f"{count:,} nodes", total=count) as task:
+        try:
+            with recording():
+                domains = _domains(plan.rows)
+                bmcs = _write_bmcs(plan.rows, domains, actor)
+                groups = _write_groups(plan.rows)
+                for row in each(plan.rows):
+                    _write_node(row, bmcs, groups, domains)
+        except (services.Refused, ValidationError) as error:
+            said = error.messages if isinstance(error, ValidationError) else [str(error)]
+            raise ImportRefused(list(said)) from None
+        task.message = f"{len(plan.new):,} nodes were added, {len(plan.changed):,} changed."
+        task.result = {"added": fold(plan.new), "changed": fold(plan.changed), "bmcs": len(plan.bmcs)}
 
 
 def _domains(rows: list[Row]) -> dict[str, Domain]:

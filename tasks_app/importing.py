@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from events_app.services import record_event, recording
+from events_app.services import followed, record_event, recording, report_progress
 from tasks_app.models import Task, TaskEvent
 from tasks_app.records import refresh_health
 from tasks_app.schema import SchemaError, check_task_request
@@ -34,27 +34,40 @@ class Imported:
     skipped: list[str] = field(default_factory=list)
 
 
-def import_tasks(*, tasks: Any, statuses: Any, domain: Any = None, actor: Any = None) -> Imported:
+def import_tasks(
+    *,
+    tasks: Any,
+    statuses: Any,
+    domain: Any = None,
+    actor: Any = None,
+    each: Callable[[list[Any]], Iterable[Any]] = iter,
+) -> Imported:
     """Create the tasks of `GET /v1/tasks`, with the events of `GET /v1/status/tasks?include=events`.
 
     Ids and times of events are kept. A task whose name exists already gets the events it lacks and is
     otherwise left alone, so that the import can be repeated; one that can't be used here is left out with a
-    sentence. Raises ValueError for documents of another shape.
+    sentence. It is a background task of `actor`; `each` may watch the tasks go by. Raises ValueError for
+    documents of another shape.
     """
     if not isinstance(tasks, Mapping) or not isinstance(tasks.get("tasks"), list):
         raise ValueError('The tasks are not what GET /v1/tasks answers: {"tasks": [...]}.')
     if not isinstance(statuses, Mapping) or not all(isinstance(one, Mapping) for one in statuses.values()):
         raise ValueError("The status is not what GET /v1/status/tasks?include=events answers.")
     result = Imported()
-    for given in tasks["tasks"]:
-        name = given.get("name") if isinstance(given, Mapping) else None
-        if not isinstance(name, str):
-            raise ValueError("A task without a name was found.")
-        try:
-            with transaction.atomic():
-                _import_task(dict(given), statuses.get(name) or {}, domain, actor, result)
-        except (SchemaError, TaskError) as error:
-            result.skipped.append(f"{name}: {error}")
+    count = len(tasks["tasks"])
+    with followed(kind="import_cts", owner=actor, subject=f"{count} tasks", total=count) as bar:
+        for place, given in enumerate(each(tasks["tasks"])):
+            name = given.get("name") if isinstance(given, Mapping) else None
+            if not isinstance(name, str):
+                raise ValueError("A task without a name was found.")
+            try:
+                with transaction.atomic():
+                    _import_task(dict(given), statuses.get(name) or {}, domain, actor, result)
+            except (SchemaError, TaskError) as error:
+                result.skipped.append(f"{name}: {error}")
+            report_progress(bar.pk, current=place + 1)
+        bar.message = f"{len(result.tasks)} tasks and {result.events} events were imported."
+        bar.result = {"tasks": result.tasks, "skipped": result.skipped[:100]}
     known = {given["name"] for given in tasks["tasks"]}
     result.skipped += [f"{name}: has a status and no task" for name in statuses if name not in known]
     return result

@@ -58,8 +58,9 @@ def node_act(request: PageRequest, action: str) -> HttpResponse:
     """
     if action not in ByHand.values:
         raise Http404(f"There is no action {action}.")
-    asked = request.POST if request.method == "POST" else request.GET
-    given = {name: str(asked.get(name, "")) for name in ("pick", "nodes", "busy")}
+    given = {
+        name: str(request.POST.get(name) or request.GET.get(name, "")) for name in ("pick", "nodes", "busy")
+    }
     busy = given["busy"] if given["busy"] in (TAKE, LEAVE) else REFUSE
     try:
         ids = _ids(request, given)
@@ -81,7 +82,7 @@ def node_act(request: PageRequest, action: str) -> HttpResponse:
             action=action,
             ids=[pk for pk, _ in made.nodes],
             actor=request.user,
-            network_boot=action in OFFERS_NETWORK and "network_boot" in asked,
+            network_boot=action in OFFERS_NETWORK and "network_boot" in request.POST,
             busy=busy,
         )
     except NodesBusy as error:  # somebody was quicker than this confirmation

@@ -220,7 +220,7 @@ NODES = [
     page("/nodes/", GET=READ),
     page("/nodes/import", GET=SUPER, POST=way(SUPER, {}, {400})),
     page("/nodes/export.csv", GET=READ),
-    page("/nodes/act/look?nodes=<node>", GET=OPERATE, POST=way(OPERATE, {"nodes": "<node>"})),
+    page("/nodes/act/look?nodes=<node>", GET=OPERATE, POST=OPERATE),
     page("/nodes/<node>/", GET=READ),
 ]
 TASKS = [

@@ -197,3 +197,60 @@ def test_wrong_passwords_are_refused(client, people):
     answer = client.post("/login", {"username": "olga", "password": "wrong"})
     assert answer.status_code == 400
     assert "do not fit together" in answer.content.decode()
+
+
+# -- by hand -------------------------------------------------------------------------------------------
+
+
+def by_hand(client, action, **values):
+    return client.post(f"/nodes/act/{action}", values)
+
+
+def idle_fleet(count):
+    nodes = rows.make_fleet(count)
+    Node.objects.update(enabled=False, session=None, locked=False)
+    return nodes
+
+
+def test_an_action_by_hand_names_what_it_hits_and_hits_exactly_that(olga, people):
+    idle_fleet(8)
+    shown = olga.get("/nodes/act/cycle?nodes=x1000c0s[0-1]b0n0").content.decode()
+    assert "Power cycle 2 nodes" in shown
+    assert "x1000c0s[0-1]b0n0" in shown
+    digest = hidden(shown, "digest")
+    Node.objects.filter(name="x1000c0s1b0n0").update(locked=True)
+    assert by_hand(olga, "cycle", nodes="x1000c0s[0-1]b0n0", digest=digest).status_code == 409
+    assert not BootSession.objects.exists()
+    Node.objects.update(locked=False)
+    done = by_hand(olga, "cycle", nodes="x1000c0s[0-1]b0n0", digest=digest, network_boot="on")
+    begun = BootSession.objects.get()
+    assert done["Location"] == f"/sessions/{begun.uuid}/"
+    assert (begun.by_hand, begun.network_boot, begun.total_nodes) == (True, True, 2)
+    assert begun.name in olga.get("/sessions/?by=hand").content.decode()
+    assert begun.name not in olga.get("/sessions/").content.decode()
+    assert olga.get(f"/sessions/{begun.uuid}/").status_code == 200
+    assert "power cycle" in olga.get("/nodes/x1000c0s0b0n0/").content.decode().lower()
+    assert str(begun.uuid) in olga.get("/nodes/").content.decode()
+
+
+def test_nodes_of_a_running_session_are_refused_by_its_name_taken_or_left_out(olga, session):
+    refused = olga.get("/nodes/act/off?pick=all=1").content.decode()
+    assert f"session {session.name} is at work with" in refused
+    assert by_hand(olga, "off", pick="all=1").status_code == 409
+    assert not BootSession.objects.filter(by_hand=True).exists()
+    shown = olga.get("/nodes/act/off?pick=all=1&busy=take").content.decode()
+    assert f"out of {session.name}" in shown
+    by_hand(olga, "off", pick="all=1", busy="take", digest=hidden(shown, "digest"))
+    assert BootSession.objects.get(by_hand=True).status == "running"
+    assert BootSession.objects.get(pk=session.pk).open_nodes == 0
+
+
+def test_above_a_hundred_nodes_an_action_by_hand_needs_the_typed_count(olga, people):
+    idle_fleet(120)
+    shown = olga.get("/nodes/act/off?pick=all=1").content.decode()
+    assert "Type 120 to confirm" in shown
+    digest = hidden(shown, "digest")
+    assert by_hand(olga, "off", pick="all=1", digest=digest).status_code == 400
+    assert by_hand(olga, "look", pick="all=1").status_code == 409  # even what changes nothing is shown first
+    assert not BootSession.objects.exists()
+    assert by_hand(olga, "off", pick="all=1", digest=digest, count="120").status_code == 302

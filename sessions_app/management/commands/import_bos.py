@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from rich.progress import track
 
 from sessions_app import import_bos
 
@@ -35,7 +38,8 @@ class Command(BaseCommand):
                 documents += list(import_bos.read(path))
             except (ValueError, OSError) as error:
                 raise CommandError(str(error)) from None
-        report = import_bos.take_over(documents, dry_run=options["dry_run"])
+        bar = partial(track, description="Taking over", disable=not sys.stdout.isatty())
+        report = import_bos.take_over(documents, dry_run=options["dry_run"], each=bar)
         would = "would be " if options["dry_run"] else ""
         for (kind, outcome), count in sorted(report.counts.items()):
             self.stdout.write(f"{count} {kind}{'' if count == 1 else 's'} {would}{outcome}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.progress import track
 
 from sessions_app.importing import ImportRefused, carry_out, plan_import
 from sessions_app.nodeset import fold
@@ -28,7 +30,8 @@ class Command(BaseCommand):
                 with open(file, newline="", encoding="utf-8-sig") as lines:
                     plan = plan_import(lines)
             if not dry_run:
-                carry_out(plan, actor=None)
+                bar = partial(track, description="Importing", disable=not sys.stdout.isatty())
+                carry_out(plan, actor=None, each=bar)
         except OSError as error:
             raise CommandError(f"{file} can't be read: {error.strerror}") from None
         except UnicodeDecodeError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import requests
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.progress import track
 
 from accounts_app.models import Domain
 from tasks_app.importing import import_tasks
@@ -33,8 +36,9 @@ class Command(BaseCommand):
             domain = Domain.objects.filter(name=options["domain"]).first()
             if domain is None:
                 raise CommandError(f"There is no domain {options['domain']!r}.")
+        bar = partial(track, description="Importing", disable=not sys.stdout.isatty())
         try:
-            result = import_tasks(tasks=tasks, statuses=statuses, domain=domain)
+            result = import_tasks(tasks=tasks, statuses=statuses, domain=domain, each=bar)
         except ValueError as error:
             raise CommandError(str(error)) from None
         for sentence in result.skipped:
