@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 from django.utils import timezone
 
+from accounts_app.asking import digest_of
 from accounts_app.models import ApiKey, Domain, User
 from events_app.services import record_event, recording, report_progress, start_background_task, wake
 from sessions_app import setup, steps
-from sessions_app.confirming import digest_of
 from sessions_app.counts import chunks
 from sessions_app.models import BootSession, BootSet, Node, NodePhase, Phase
 from sessions_app.models.nodes import natural
