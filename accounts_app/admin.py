@@ -3,10 +3,13 @@
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from accounts_app.models import ApiKey, AuditEntry, AuditPending, AuditWebhook, Domain, User
-from accounts_app.services import revoke_key
+from accounts_app.permissions import may
+from accounts_app.services import revoke_key, rotate_key
+from accounts_app.states import Verb
 
 
 @admin.register(User)
@@ -38,7 +41,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
         "revoked_at",
     )  # fmt: skip
     list_display = fields
-    actions = ["revoke"]
+    list_select_related = ["user"]
+    actions = ["revoke", "rotate"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -46,11 +50,28 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
 
-    @admin.action(description="Revoke the selected keys")
+    def has_administer_permission(self, request: HttpRequest) -> bool:
+        """Whether the actions are offered at all."""
+        return may(request.user, Verb.ADMIN)
+
+    @admin.action(permissions=["administer"], description="Revoke the selected keys")
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """Make them useless from now on."""
         for key in queryset:
             revoke_key(key=key, actor=request.user)
+
+    @admin.action(permissions=["administer"], description="Rotate the selected keys: new ones, shown once")
+    def rotate(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse:
+        """Keys like these, which are revoked; the new secrets stand on this one page."""
+        usable = [key for key in queryset.select_related("user__domain") if key.is_usable]
+        issued = [rotate_key(key=key, actor=request.user) for key in usable]
+        left = queryset.count() - len(issued)
+        faults = [f"{left} were revoked or have expired, and are left alone."] if left else []
+        context = {"title": "New keys", "issued": issued, "faults": faults}
+        context |= self.admin_site.each_context(request)
+        answer = TemplateResponse(request, "admin/issued.html", context)
+        answer["Cache-Control"] = "no-store"
+        return answer
 
 
 @admin.register(AuditEntry)

@@ -65,6 +65,22 @@ class User(AbstractUser):
         """Whether everything of every domain is open to him."""
         return self.is_active and self.role == Role.SUPERADMIN
 
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Django's rights in the admin, and what the role gives to staff: superadmins may all; others who
+        may read see everything and change nothing. The admin shows all tenants, so only staff of none."""
+        return super().has_perm(perm, obj) or self._staff_may(perm.partition(".")[2])
+
+    def has_module_perms(self, app_label: str) -> bool:
+        """Whether an app is listed in the admin."""
+        return super().has_module_perms(app_label) or self._staff_may("view_")
+
+    def _staff_may(self, codename: str) -> bool:
+        if not (self.is_active and self.is_staff):
+            return False
+        if self.is_superadmin:
+            return True
+        return self.domain_id is None and self.may(Verb.READ) and codename.startswith("view_")
+
     def may(self, verb: str) -> bool:
         """Whether the role allows `verb` at all; which objects, querysets decide (`visible_to`)."""
         return self.is_active and verb in VERBS[self.role]

@@ -56,6 +56,7 @@ class LifecycleEvent(models.Model):
     domain = models.CharField(max_length=127, blank=True)
     project = models.CharField(max_length=150, blank=True)
     access_key = models.CharField(max_length=64, blank=True)
+    repeats = models.BigIntegerField(null=True, blank=True)  # number of the event that this one says again
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_constraint=False
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -130,6 +130,8 @@ def _tell(events: list[LifecycleEvent]) -> None:
     _pending.wakes = wakes
     try:
         for event in events:
+            if event.repeats is not None:
+                continue  # it happened once: nothing is started by its being told again
             for receiver, answer in event_recorded.send_robust(sender=LifecycleEvent, event=event):
                 if isinstance(answer, Exception):
                     log.error("%s failed on event %s: %s", receiver, event.number, answer)
@@ -138,6 +140,28 @@ def _tell(events: list[LifecycleEvent]) -> None:
     # A commit of a thousand events wakes a step once: a message says "look", not what there is to see.
     for (_, arguments), step in wakes.items():
         _send_wake(step, arguments)
+
+
+MOST_RESENT = 1000
+
+
+def resend_events(numbers: Iterable[int]) -> int:
+    """Tell these events again, in their order, to whoever listens; return how many.
+
+    For listeners that lost what they had heard. Each becomes a new row with a number of its own, marked as a
+    repeat: readers with a cursor see it once, in order, and nothing is started by it. At most MOST_RESENT
+    at a time, the oldest; repeats are not repeated.
+    """
+    rows = LifecycleEvent.objects.filter(pk__in=list(numbers), repeats=None).order_by("number")
+    kept = ("name", "area", "subject_id", "subject_name", "data", "domain", "project", "access_key")
+    again = [
+        LifecycleEvent(**{name: getattr(row, name) for name in kept}, user_id=row.user_id, repeats=row.number)
+        for row in rows[:MOST_RESENT]
+    ]
+    if again:
+        with transaction.atomic():
+            _write(again)
+    return len(again)
 
 
 def ring_bell(number: int) -> None:

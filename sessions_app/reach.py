@@ -23,7 +23,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from events_app.services import record_event, recording
-from sessions_app.drivers.base import Action, Power, Reason, Result, Target
+from sessions_app.drivers.base import Action, Patience, Power, Reason, Result, Target
 from sessions_app.drivers.runner import Pump
 from sessions_app.models import Bmc, BosOptions, Node
 from sessions_app.nodeset import fold
@@ -206,6 +206,7 @@ def _look(ids: list[int]) -> None:
 def _targets(ids: Sequence[int]) -> Iterator[tuple[str, Target, _Asked]]:
     """Kind of driver, what it is asked, of whom: for each node of these BMCs, or a BMC without nodes."""
     fields = ("id", "name", "bmc_id", "system", "power_state", "located", "domain__name")
+    seconds = Patience.of(BosOptions.current()).operation
     nodes: dict[int, list[Any]] = defaultdict(list)
     for row in Node.objects.filter(bmc_id__in=ids).order_by("id").values(*fields):
         nodes[row["bmc_id"]].append(row)
@@ -221,6 +222,7 @@ def _targets(ids: Sequence[int]) -> Iterator[tuple[str, Target, _Asked]]:
                 system=node["system"] if node else "",
                 settings=bmc.settings,
                 secrets=opened,
+                seconds=seconds,
             )
             yield bmc.kind, target, _Asked(known, node)
 

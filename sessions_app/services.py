@@ -103,6 +103,36 @@ def register_bmc(
     return bmc
 
 
+def rotate_credentials(*, bmcs: list[Bmc], given: dict[str, Any], actor: Any) -> None:
+    """Keep new credentials of these BMCs, and ask each at once whether it takes them.
+
+    Raises Refused, with the name of the BMC whose driver has no such setting; then nothing was changed.
+    """
+    with recording():
+        for bmc in bmcs:
+            try:
+                settings = {**bmc.settings, **given}
+                register_bmc(
+                    name=bmc.name,
+                    kind=bmc.kind,
+                    address=bmc.address,
+                    settings=settings,
+                    domain=bmc.domain,
+                    actor=actor,
+                )
+            except Refused as error:
+                raise Refused(f"{bmc.name}: {error}") from None
+            record_event(
+                name="bmc_credentials_rotated",
+                area="node",
+                subject_id=str(bmc.pk),
+                subject_name=bmc.name,
+                data={"by": getattr(actor, "username", "")},
+                domain=bmc.domain.name if bmc.domain else EVERYBODYS,
+            )
+    wake(steps.look_at_bmcs)
+
+
 def register_node(
     *,
     name: str,

@@ -7,21 +7,24 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 
-from accounts_app.permissions import may
-from accounts_app.states import Verb
-from events_app.admin import ReadOnlyAdmin
+from events_app.admin import ExchangeAdmin, ReadOnlyAdmin, audit_link, link
 from events_app.models import InvalidTransition
 from tasks_app import services
+from tasks_app.importing import import_tasks
 from tasks_app.models import Run, RunLog, StateVersion, Task, TaskEvent, TerraformState, Trigger
 
 
 class ReadOnly(ReadOnlyAdmin):
     """Rows that are looked at; actions change them through services."""
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether the actions are offered at all."""
-        return may(request.user, Verb.OPERATE)
+    @admin.display(description="dashboard")
+    def page(self, row: Task | Run) -> str:
+        """A link to its page, and to what the audit has of it."""
+        task = row.task if isinstance(row, Run) else row
+        run = f"runs/{row.number}/" if isinstance(row, Run) else ""
+        return format_html("{} · {}", link(f"/tasks/{task.uuid}/{run}"), audit_link(f"={task.name}"))
 
 
 class ReadOnlyInline(admin.TabularInline):
@@ -45,14 +48,36 @@ class TriggerInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(ReadOnly):
-    """Tasks."""
+class TaskAdmin(ReadOnly, ExchangeAdmin):
+    """Tasks; they go out as the documented API has them, and come in disabled."""
 
-    list_display = ["name", "domain", "status", "enabled", "health", "resources", "revision", "updated_at"]
+    exchanges = "tasks"
+
+    list_display = [
+        "name",
+        "domain",
+        "status",
+        "enabled",
+        "health",
+        "resources",
+        "revision",
+        "updated_at",
+        "page",
+    ]
     list_filter = ["health", "enabled", "status", "domain"]
     search_fields = ["name"]
     inlines = [TriggerInline]
     actions = ["run_now", "check_drift"]
+
+    def document_of(self, task: Task) -> dict[str, Any]:
+        """As `GET /v1/tasks/NAME` says it."""
+        return dict(task.document)
+
+    def take_in(self, document: dict[str, Any], request: HttpRequest) -> None:
+        """By the import of Consul-Terraform-Sync's tasks: disabled, what exists is left alone."""
+        found = import_tasks(tasks={"tasks": [document]}, statuses={}, actor=request.user)
+        if found.skipped:
+            raise ValueError(" ".join(found.skipped))
 
     def _request(self, request: HttpRequest, tasks: QuerySet[Task], operation: str) -> None:
         for task in tasks:
@@ -100,6 +125,7 @@ class RunAdmin(ReadOnly):
         "created_at",
         "ended_at",
         "error",
+        "page",
     ]
     list_filter = ["status", "operation"]
     search_fields = ["task__name", "error"]

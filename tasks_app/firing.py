@@ -106,7 +106,9 @@ def hear_events() -> int:
     count = 0
     for row in Trigger.objects.heard().defer("value").select_related("task__domain"):
         events = list(
-            LifecycleEvent.objects.after(row.cursor).filter(area=AREAS[TriggerKind(row.kind)])[:MOST_EVENTS]
+            LifecycleEvent.objects.after(row.cursor).filter(area=AREAS[TriggerKind(row.kind)], repeats=None)[
+                :MOST_EVENTS
+            ]
         )
         if not events:
             continue

@@ -13,11 +13,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from events_app.admin import ReadOnlyAdmin
+from accounts_app.permissions import may
+from accounts_app.states import Verb
+from events_app.admin import ExchangeAdmin, ReadOnlyAdmin, audit_link, link
 from events_app.models import InvalidTransition
 from workflows_app import drivers, services
 from workflows_app.models import Deployment, Gateway, Revision, Run, Runtime, Service, Workflow
-from workflows_app.serializers import clean_services
+from workflows_app.serializers import WorkflowSerializer, clean_services
 from workflows_app.states import COLOUR_LOOKS, RunStatus
 
 
@@ -66,13 +68,14 @@ class RuntimeAdmin(admin.ModelAdmin):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(admin.ModelAdmin):
+class WorkflowAdmin(ExchangeAdmin):
     """Workflows as they are described, and in short how they are."""
 
-    list_display = ["name", "id", "domain", "runtime", "mode", "colour", "stands", "updated_at"]
+    list_display = ["name", "id", "domain", "runtime", "mode", "colour", "stands", "updated_at", "page"]
     list_filter = ["mode", "runtime", "domain", "deployment__status", "deployment__colour"]
     search_fields = ["id", "name", "description", "keys__access_key"]
     autocomplete_fields = ["keys"]
+    exchanges = "workflows"
     actions = ["publish", "unpublish"]
     readonly_fields = ["created_at", "owner"]
 
@@ -92,6 +95,36 @@ class WorkflowAdmin(admin.ModelAdmin):
         """Where the publication stands."""
         deployment = getattr(workflow, "deployment", None)
         return deployment.get_status_display() if deployment else "never published"
+
+    @admin.display(description="dashboard")
+    def page(self, workflow: Workflow) -> str:
+        """A link to its page, and to what the audit has of it."""
+        return format_html("{} · {}", link(f"/workflows/{workflow.pk}/"), audit_link(f"={workflow.pk}"))
+
+    def document_of(self, workflow: Workflow) -> dict[str, Any]:
+        """As our own API describes it, without its keys."""
+        whole = WorkflowSerializer(workflow)
+        kept = {name for name, field in whole.fields.items() if not field.read_only} - {"keys"}
+        return {name: value for name, value in whole.data.items() if name in kept}
+
+    def take_in(self, document: dict[str, Any], request: HttpRequest) -> None:
+        """Checked as by the API; a published workflow that is changed is rolled out."""
+        stored = Workflow.objects.filter(pk=document.get("id", "")).first()
+        checked = WorkflowSerializer(
+            stored, data=document, partial=stored is not None, context={"request": request}
+        )
+        if not checked.is_valid():
+            raise ValueError(json.dumps(checked.errors))
+        values = dict(checked.validated_data)
+        if stored is None:
+            services.create_workflow(actor=request.user, **values)
+        else:
+            values.pop("id")
+            services.update_workflow(workflow=stored, actor=request.user, **values)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whether the actions are offered at all."""
+        return may(request.user, Verb.OPERATE)
 
     def save_model(self, request: HttpRequest, obj: Workflow, form: Any, change: bool) -> None:
         """By the same services as every other door: what changed of a published workflow is rolled out."""
@@ -130,12 +163,12 @@ class WorkflowAdmin(admin.ModelAdmin):
     def delete_model(self, request: HttpRequest, obj: Workflow) -> None:
         services.delete_workflow(workflow=obj, actor=request.user)
 
-    @admin.action(description="Publish (or try again)")
+    @admin.action(permissions=["operate"], description="Publish (or try again)")
     def publish(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
         """Bring them to their runtimes as they are described now."""
         self._do(request, queryset, services.publish_workflow)
 
-    @admin.action(description="Unpublish")
+    @admin.action(permissions=["operate"], description="Unpublish")
     def unpublish(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
         """Remove what runs of them."""
         self._do(request, queryset, services.unpublish_workflow)
@@ -201,11 +234,7 @@ class RunAdmin(ReadOnlyAdmin):
     exclude = ["body", "answer"]
     actions = ["cancel"]
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Needed for the action; there is no form to change anything with.
-        return obj is None
-
-    @admin.action(description="Cancel")
+    @admin.action(permissions=["operate"], description="Cancel")
     def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         """Take them from the queue."""
         for run in queryset.filter(status=RunStatus.QUEUED):
