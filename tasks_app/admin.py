@@ -14,6 +14,7 @@ from events_app.models import InvalidTransition
 from tasks_app import services
 from tasks_app.importing import import_tasks
 from tasks_app.models import Run, RunLog, StateVersion, Task, TaskEvent, TerraformState, Trigger
+from tasks_app.serializers import task_json
 
 
 class ReadOnly(ReadOnlyAdmin):
@@ -71,7 +72,7 @@ class TaskAdmin(ReadOnly, ExchangeAdmin):
 
     def document_of(self, task: Task) -> dict[str, Any]:
         """As `GET /v1/tasks/NAME` says it."""
-        return dict(task.document)
+        return task_json(task.document, enabled=task.enabled)
 
     def take_in(self, document: dict[str, Any], request: HttpRequest) -> None:
         """By the import of Consul-Terraform-Sync's tasks: disabled, what exists is left alone."""
