@@ -34,7 +34,7 @@ from sessions_app.drivers.base import (
 )
 
 CANARY = 'c4nary-Pa55"w\\ord'
-CHANGES = (Action.ON, Action.OFF_GRACEFUL, Action.OFF_FORCED)
+CHANGES = tuple(action for action in Action if action is not Action.STATE)
 SETTLE_SECONDS = 60.0
 
 
@@ -168,6 +168,21 @@ class DriverContract:
             for action in (Action.OFF_FORCED, again):
                 assert (await one(driver, fleet.target(node, action))).ok
             await settled(driver, fleet.target(node, Action.STATE), Power.OFF)
+            await driver.aclose()
+
+        run(body)
+
+    def test_the_locate_led_leaves_the_power_alone(self, fleet: ContractFleet) -> None:
+        """Lit and put out, or said to be unsupported."""
+
+        async def body() -> None:
+            driver = fleet.make_driver()
+            node = fleet.nodes[3]
+            before = (await one(driver, fleet.target(node, Action.STATE))).power
+            for action in (Action.LOCATE, Action.UNLOCATE):
+                result = await one(driver, fleet.target(node, action))
+                assert result.ok or result.reason is Reason.UNSUPPORTED, result
+            assert (await one(driver, fleet.target(node, Action.STATE))).power is before
             await driver.aclose()
 
         run(body)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessions_app.drivers.base import Action, BootSource, Power, Reason
+from sessions_app.drivers.base import Action, BootSource, Power, Reason, Result
 from sessions_app.drivers.bounded import BOOT_SOURCE_LATE
 from sessions_app.drivers.redfish import RedfishDriver
 from tests.driver_contract import ContractFleet, DriverContract, one, perform, run
@@ -40,6 +40,48 @@ class TestContractEmulator(DriverContract):
     @pytest.fixture
     def fleet(self, emulator: tuple[str, Path], closed_port: ClosedPort) -> ContractFleet:
         return EmulatedFleet(*emulator, EMULATED, closed_port.address)
+
+
+class TestLocate:
+    """The LED by which a machine is found: three places where BMCs have it."""
+
+    def lit(self, bmc: ScriptedBmc, action: Action = Action.LOCATE) -> Result:
+        return act(redfish_target(bmc.address, action))[0]
+
+    def sent(self, bmc: ScriptedBmc) -> list[tuple[str, object]]:
+        return [(request.path, request.body) for request in bmc.requests if request.method == "PATCH"]
+
+    def test_the_newer_property_goes_first(self, bmc: ScriptedBmc) -> None:
+        bmc.system |= {"LocationIndicatorActive": False, "IndicatorLED": "Lit"}
+        bmc.script("PATCH", SYSTEM, Reply(204), Reply(204))
+        assert self.lit(bmc).ok
+        assert self.lit(bmc, Action.UNLOCATE).ok
+        assert self.sent(bmc) == [
+            (SYSTEM, {"LocationIndicatorActive": True}),
+            (SYSTEM, {"LocationIndicatorActive": False}),
+        ]
+
+    def test_what_can_not_blink_is_lit(self, bmc: ScriptedBmc) -> None:
+        bmc.system["IndicatorLED"] = "Off"
+        bmc.script("PATCH", SYSTEM, refusal(400, "PropertyValueNotInList"), Reply(204))
+        assert self.lit(bmc).ok
+        assert [body for _, body in self.sent(bmc)] == [{"IndicatorLED": "Blinking"}, {"IndicatorLED": "Lit"}]
+
+    def test_a_system_without_one_uses_its_chassis(self, bmc: ScriptedBmc) -> None:
+        chassis = "/redfish/v1/Chassis/1"
+        bmc.system["Links"] = {"Chassis": [{"@odata.id": chassis}]}
+        bmc.script("GET", chassis, Reply(body={"LocationIndicatorActive": False}))
+        bmc.script("PATCH", chassis, Reply(204))
+        assert self.lit(bmc).ok
+        assert self.sent(bmc) == [(chassis, {"LocationIndicatorActive": True})]
+
+    def test_a_bmc_without_any_says_so(self, bmc: ScriptedBmc) -> None:
+        result = self.lit(bmc)
+        assert (result.ok, result.reason, result.error) == (
+            False,
+            Reason.UNSUPPORTED,
+            "BMC has no locate LED",
+        )
 
 
 class TestRequests:
