@@ -167,28 +167,33 @@ def test_nodes_are_switched_from_the_admin_by_the_same_rule(ada, session):
     assert BootSession.objects.get(by_hand=True).operation == "cycle"
 
 
+BOOT_SET = {"path": "s3://boot-images/a/manifest.json", "type": "s3", "node_roles_groups": ["Compute"]}
+CRON = {"schedule": {"cron": "0 0 1 1 *"}}
+
+
 @pytest.mark.parametrize(
-    ("path", "exchanges"),
+    ("path", "exchanges", "first"),
     [
-        ("sessions_app/bmc", "bmcs"),
-        ("sessions_app/sessiontemplate", "templates"),
-        ("tasks_app/task", "tasks"),
-        ("workflows_app/workflow", "workflows"),
+        ("sessions_app/bmc", "bmcs", {"name": "b9", "kind": "fake", "address": "", "settings": {}}),
+        ("sessions_app/sessiontemplate", "templates", {"name": "t9", "boot_sets": {"compute": BOOT_SET}}),
+        ("tasks_app/task", "tasks", {"name": "k9", "module": "./m", "condition": CRON, "enabled": True}),
+        ("workflows_app/workflow", "workflows", None),
     ],
 )
-def test_what_was_exported_can_be_imported_elsewhere(ada, session, path, exchanges):
+def test_what_is_exported_can_be_imported(ada, session, path, exchanges, first):
     model = apps.get_model(*path.split("/"))
-    ids = [str(pk) for pk in model.objects.values_list("pk", flat=True)[:3]]
+    if first:
+        made = ada.post(f"/admin/{path}/import/", {"text": json.dumps([first])})
+        assert made.status_code == 302, made.content.decode()
+    ids = [str(pk) for pk in model.objects.order_by("-pk").values_list("pk", flat=True)[:1]]
     data = {"action": "export_json", "_selected_action": ids}
-    text = ada.post(f"/admin/{path}/", data).content.decode()
-    assert len(json.loads(text)[exchanges]) == len(ids)
-    again = ada.post(f"/admin/{path}/import/", {"text": text})
+    documents = json.loads(ada.post(f"/admin/{path}/", data).content)[exchanges]
+    assert len(documents) == 1
+    again = ada.post(f"/admin/{path}/import/", {"text": json.dumps({exchanges: documents})})
     assert again.status_code == 302, again.content.decode()
-    task = BackgroundTask.objects.get(kind=f"import_{exchanges}")
+    task = BackgroundTask.objects.filter(kind=f"import_{exchanges}").latest("created_at")
     assert (task.status, task.owner.username) == ("done", "ada")
     before = model.objects.count()
-    broken = ada.post(
-        f"/admin/{path}/import/", {"text": json.dumps([*json.loads(text)[exchanges], {"x": 1}])}
-    )
+    broken = ada.post(f"/admin/{path}/import/", {"text": json.dumps([*documents, {"x": 1}])})
     assert broken.status_code == 400
     assert model.objects.count() == before
