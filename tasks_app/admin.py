@@ -77,8 +77,9 @@ class TaskAdmin(ReadOnly, ExchangeAdmin):
     def take_in(self, document: dict[str, Any], request: HttpRequest) -> None:
         """By the import of Consul-Terraform-Sync's tasks: disabled, what exists is left alone."""
         found = import_tasks(tasks={"tasks": [document]}, statuses={}, actor=request.user)
-        if found.skipped:
-            raise ValueError(" ".join(found.skipped))
+        refused = [said for said in found.skipped if "exists already" not in said]
+        if refused:
+            raise ValueError(" ".join(refused))
 
     def _request(self, request: HttpRequest, tasks: QuerySet[Task], operation: str) -> None:
         for task in tasks:

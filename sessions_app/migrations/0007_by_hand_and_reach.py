@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("sessions_app", "0005_bmc_domain_of_its_nodes"),
+        ("sessions_app", "0006_boot_addresses"),
     ]
 
     operations = [
