@@ -51,11 +51,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _remembered_options() -> None:
-    """A process remembers BOS's options for a second; the next test has other rows."""
+def _forgotten() -> None:
+    """A process remembers BOS's options for a second, and counts requests and wrong passwords while Redis is
+    away; the next test has other rows and other people."""
+    from accounts_app import limits
     from sessions_app.models.options import forget_options
 
     forget_options()
+    limits.tally.forget()
 
 
 @pytest.fixture(scope="session")

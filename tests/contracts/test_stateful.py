@@ -81,7 +81,9 @@ PLACES = {shape(path.path): path for path in TABLE}
 
 def table_way(operation: Any) -> tuple[Way | None, list[str]]:
     """What the table says of an operation, and the placeholders of its path there."""
-    path = PLACES[shape(operation.full_path if hasattr(operation, "full_path") else operation.path)]
+    path = PLACES.get(shape(operation.full_path if hasattr(operation, "full_path") else operation.path))
+    if path is None:  # the table writes names of what is the site's as they are, such as a runtime's
+        return None, []
     return path.ways.get(operation.method.upper()), re.findall(r"<([^>]+)>", path.path)
 
 
