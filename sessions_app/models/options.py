@@ -50,6 +50,12 @@ class BosOptions(models.Model):
 
     values = models.JSONField(default=dict)
 
+    class Meta:
+        verbose_name = verbose_name_plural = "BOS options"
+
+    def __str__(self) -> str:
+        return "BOS options"
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Store, and forget what this process remembers."""
         super().save(*args, **kwargs)
