@@ -79,9 +79,9 @@ function read(event) {
 }
 
 function take(event) {
-  const number = numberOf(event.id);
-  if (number && number <= seen) return;
-  if (number) seen = number;
+  // After a reset numbers may be lower than before: the server's history is another one.
+  if (event.number <= seen && event.event !== "stream-reset") return;
+  if (event.id) seen = event.number; // the last of a run has the id
   const news = read(event);
   if (!news) return;
   for (const listener of listeners) listener(news);

@@ -12,6 +12,7 @@ const LETTER_OF = Object.fromEntries(Object.entries(LETTERS).map(([letter, word]
 
 const AGAIN = 1000;
 const LONGEST_AGAIN = 15000;
+const PATIENCE = 30000; // a connection that died silently would be waited for until TCP gives up, a quarter of an hour
 
 export function startMap() {
   const root = document.querySelector("[data-map]");
@@ -50,14 +51,21 @@ class NodeMap {
     const missed = this.missed;
     this.missed = null;
     for (const changes of missed) this.apply(changes);
+    this.sayNode();
   }
 
   async fetched() {
     for (let wait = AGAIN; ; wait = Math.min(2 * wait, LONGEST_AGAIN)) {
       this.missed.length = 0;
       try {
-        const answer = await fetch(this.root.dataset.map, { credentials: "same-origin" });
-        if (answer.ok) return await answer.json();
+        const answer = await fetch(this.root.dataset.map, {
+          credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE),
+        });
+        if (answer.ok) {
+          const map = await answer.json();
+          if (wait > AGAIN) this.say(""); // it could not be had before
+          return map;
+        }
       } catch {
         // No network at the moment.
       }
@@ -67,6 +75,7 @@ class NodeMap {
   }
 
   read(map) {
+    const selected = this.nodes[this.at]?.name ?? this.root.dataset.selected;
     this.began = map.began;
     this.nodes = [];
     this.byName = new Map();
@@ -82,10 +91,9 @@ class NodeMap {
     }
     this.root.querySelector(".map-skeleton")?.remove();
     this.canvas.hidden = false;
-    const selected = this.nodes[this.at]?.name ?? this.root.dataset.selected;
     if (this.fits) this.matches = this.nodes.map((node) => this.fits(node.name));
+    this.at = this.nodes.findIndex((node) => node.name === selected);
     this.arrange();
-    this.select(this.nodes.findIndex((node) => node.name === selected), false);
   }
 
   // -- drawing --
@@ -242,6 +250,11 @@ class NodeMap {
     if (this.said) this.said.textContent = text;
   }
 
+  /** The node that is selected, as it is now. */
+  sayNode() {
+    if (this.at >= 0) this.say(this.describe(this.nodes[this.at]));
+  }
+
   // -- changes --
 
   /** `changes`: {"set/phase": {category: [names]}}, as the engine tells them. */
@@ -267,6 +280,8 @@ class NodeMap {
     if (!this.plan || !touched.size) return;
     this.nodes.forEach((node, place) => touched.has(node) && this.cell(place));
     this.ring();
+    if (touched.has(this.nodes[this.at])) this.sayNode();
+    if (touched.has(this.nodes[this.hovered])) this.tip.textContent = this.describe(this.nodes[this.hovered]);
   }
 
   select(place, open = true) {
@@ -274,9 +289,9 @@ class NodeMap {
     const left = this.at;
     this.at = place;
     if (this.plan) this.unring(left);
-    const node = this.nodes[place];
-    this.say(this.describe(node));
+    this.sayNode();
     if (!open) return;
+    const node = this.nodes[place];
     const link = this.root.dataset.node.replace("NAME", encodeURIComponent(node.name));
     window.htmx?.ajax("GET", link, { target: "#node-panel", swap: "innerHTML" });
     const url = new URL(location.href);

@@ -77,6 +77,7 @@ export class Stream {
     const decoder = new TextDecoder();
     let rest = "";
     let timer = null;
+    this.run = []; // a run that a broken connection cut comes again
     const listen = () => {
       clearTimeout(timer);
       timer = setTimeout(() => this.abort.abort(), SILENCE);
@@ -107,9 +108,11 @@ export class Stream {
     }
     if (event.id !== null && event.id !== "") this.cursor = event.id;
     if (event.event === "keep-alive" || event.event === "stream-open") return;
-    // Runs of deltas carry an id at their end only: the others stand just after the cursor.
-    event.number = event.id ? numberOf(event.id) : numberOf(this.cursor) + 0.5;
-    this.onEvent(event);
+    // Runs of deltas carry an id at their end only, and it is that of all of them: who has seen a part of a
+    // run only needs it whole.
+    this.run.push(event);
+    if (!event.id) return;
+    for (const one of this.run.splice(0)) this.onEvent({ ...one, number: numberOf(event.id) });
   }
 }
 

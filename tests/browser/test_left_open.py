@@ -69,6 +69,24 @@ def test_the_map_is_exact_after_the_network_was_cut_twice(page, place):
     assert page.evaluate("window.loads") == 0
 
 
+def test_what_changes_while_the_map_is_on_its_way_is_put_on_top_and_said(page, place):
+    name = page.evaluate(
+        "document.querySelector('[data-map]').nodeMap.nodes.find(node => node.phases.boot !== 'f').name"
+    )
+    held = []
+    page.route("**/map.json", lambda route: held.append((route, route.fetch())))
+    page.goto(f"{page.url}?node={name}")
+    live(page)
+    wait_until(lambda: page.title() and held, what="the map as it was before the change")
+    place.python("-m", "tests.browser.act", "fail", place.session, name)
+    page.wait_for_selector("text=The node fell over.")
+    for route, answer in held:
+        route.fulfill(response=answer)
+    page.unroute("**/map.json")
+    page.locator("[data-said]", has_text="boot ✕ failed").wait_for(state="attached")
+    exact(page)
+
+
 def test_a_long_cut_is_said_and_what_the_page_could_not_fetch_comes_later(page, place):
     page.line.cut()
     page.locator("#live", has_text="stale since").wait_for()
