@@ -8,6 +8,7 @@ import { Stream, numberOf } from "./stream.js";
 const AT_MOST_EVERY = 1000;
 const SHARE = 8; // a part that took 1 s to fetch is fetched every 8 s at most: a slow server gets room
 const POLL = 20000; // while there is no stream
+const AGAIN = 3000; // where a part could not be fetched
 const listeners = new Set();
 let seen = 0;
 let state = "reconnecting";
@@ -121,11 +122,16 @@ function refresh(part) {
   window.htmx?.trigger(part, "refresh");
 }
 
-/** How long a part's fetching took, for its pace. */
+/** How long a part's fetching took, for its pace; and whether it must be done again. */
 function measure() {
   document.addEventListener("htmx:after:request", (event) => {
     const part = event.detail?.ctx?.sourceElement;
     if (part?.dataset?.refreshed) part.dataset.took = Date.now() - Number(part.dataset.refreshed);
+  });
+  // No network for a moment: without another event the part would stay as it was.
+  document.addEventListener("htmx:error", (event) => {
+    const part = event.detail?.ctx?.sourceElement;
+    if (part?.dataset?.refreshed) setTimeout(() => refreshSoon(part), AGAIN);
   });
 }
 

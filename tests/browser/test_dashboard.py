@@ -123,6 +123,15 @@ def test_what_happens_while_the_web_process_is_gone_is_not_missed(olga, place):
     assert "boot ✕ failed" in said_of(olga, ["Home", "ArrowRight"])
 
 
+def test_a_part_that_could_not_be_fetched_is_fetched_again_without_another_event(olga, context, place):
+    open_session(olga, place)
+    context.set_offline(True)  # of the page alone: the shared worker keeps its stream
+    with olga.expect_event("requestfailed", lambda request: request.url.endswith("/live")):
+        place.python("-m", "tests.browser.act", "fail", place.session, "x1000c0s2b0n1")
+    context.set_offline(False)
+    olga.locator("#session-live", has_text="x1000c0s2b0n1").wait_for()
+
+
 def test_two_tabs_share_one_stream_and_both_are_live(olga, context, place):
     open_session(olga, place)
     second = context.new_page()
