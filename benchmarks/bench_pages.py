@@ -1,5 +1,6 @@
-"""Pages of the dashboard with 10,000 nodes, 1,000 sessions and 100,000 events: time to the first byte, CPU,
-size; and how long 1,000 changes take until they are on the node map.
+"""Pages of the dashboard: time to the first byte, CPU, size; and how long changes of the node map take.
+
+With 10,000 nodes, 1,000 sessions and 100,000 events; 1,000 changes at once on the map.
 
 The web server is the Procfile's; no worker runs, so nothing moves meanwhile. Requests go in turn, one to each
 page and round again, over connections of their own, compressed as for a browser.

@@ -82,7 +82,7 @@ class Cluster:
         assert done.returncode == 0, done.stderr.decode()
 
     def add_nodes(self, count: int = 2, *options: str) -> None:
-        """Let so many nodes join; they stay when `remove_nodes` ends who plays them."""
+        """Let so many nodes join."""
         command = [
             sys.executable,
             str(self._source / "fake_kubelet.py"),
@@ -94,11 +94,12 @@ class Cluster:
         )
 
     def remove_nodes(self) -> None:
-        """Nobody plays the nodes any more."""
+        """Nobody plays the nodes any more, and nothing is scheduled to them: a pod would never end there."""
         if self._kubelet is not None:
             self._kubelet.terminate()
             self._kubelet.wait()
             self._kubelet = None
+            self.kubectl("delete", "nodes", "--all")
 
     def kubectl(self, *arguments: str) -> str:
         """What kubectl says."""
