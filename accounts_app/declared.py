@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from accounts_app.parsers import is_storable
+
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 D = TypeVar("D")
@@ -138,7 +140,7 @@ def _coerce(setting: Setting, value: Any) -> Any:
 def _to_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text")
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not is_storable(value):
         raise ValueError("holds a character that can't be stored")
     return value
 

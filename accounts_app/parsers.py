@@ -23,11 +23,11 @@ class CarefulJSONParser(JSONParser):
             found = super().parse(stream, media_type, parser_context)
         except RecursionError:
             raise ParseError("JSON parse error - nested too deeply") from None
-        check(found)
+        check_storable(found)
         return found
 
 
-def check(value: Any, level: int = 0) -> None:
+def check_storable(value: Any, level: int = 0) -> None:
     """Look at every part of a document. Raises ParseError."""
     if level > DEEPEST:
         raise ParseError("JSON parse error - nested too deeply")
@@ -39,19 +39,23 @@ def check(value: Any, level: int = 0) -> None:
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_text(name)
-            check(inner, level + 1)
+            check_storable(inner, level + 1)
     elif isinstance(value, list):
         for inner in value:
-            check(inner, level + 1)
+            check_storable(inner, level + 1)
 
 
 def _check_text(text: str) -> None:
-    # Most text is ASCII, and asking that first is cheap.
-    if "\x00" in text or not (text.isascii() or _is_unicode(text)):
+    if not is_storable(text):
         raise ParseError("JSON parse error - a text holds a character that can't be stored")
 
 
-def _is_unicode(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Whether every database takes it: no NUL, no half of a surrogate pair."""
+    if "\x00" in text:
+        return False
+    if text.isascii():  # most text is, and asking is cheap
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -13,6 +13,7 @@ from django_htmx.middleware import HtmxDetails
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
+from accounts_app.limits import refuse_long_body
 from accounts_app.models import Grant, User
 from accounts_app.states import Verb
 
@@ -57,7 +58,7 @@ class PageRequest(HttpRequest):
 
 
 def page_needs(verb: str) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
-    """For function views of pages: log in first, then the verb, else 403."""
+    """For function views of pages: log in first, then the verb, else 403; no body beyond all bounds."""
 
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         @wraps(view)
@@ -65,6 +66,7 @@ def page_needs(verb: str) -> Callable[[Callable[..., HttpResponse]], Callable[..
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if not may(request.user, verb):
                 raise PermissionDenied(f"Your role does not allow you to {Verb(verb).label} here.")
+            refuse_long_body(request)
             return view(request, *args, **kwargs)
 
         return guarded

@@ -1,17 +1,21 @@
 """Signing in at the site's issuer: the authorization-code flow of OpenID Connect with PKCE.
 
-Authlib speaks the flow and keeps state, nonce and verifier in the login session; tokens are checked where all
+Authlib speaks the flow. It keeps state, nonce and verifier in what it takes for the login session; here
+that is a signed cookie, so that nobody fills the database by asking to sign in. Tokens are checked where all
 tokens are (accounts_app/issuer.py).
 """
 
 from __future__ import annotations
 
+import copy
+from datetime import timedelta
 from typing import Any
 
 import requests
 from authlib.integrations.django_client import DjangoIntegration, DjangoOAuth2App, OAuthError
 from authlib.oidc.core import CodeIDToken, UserInfo
 from django.conf import settings
+from django.core import signing
 from django.http import HttpRequest, HttpResponse
 from joserfc.errors import JoseError
 
@@ -20,6 +24,9 @@ from accounts_app.claims import NotMapped, Person, read_person
 
 CALLBACK = "/login/sso/callback"
 TIMEOUT = 10  # seconds for one request to the issuer
+COOKIE = SALT = "muster_sso"
+WAY = timedelta(hours=1)  # from here to the issuer and back; authlib's own bound
+LONGEST_TARGET = 1000  # characters; browsers drop cookies beyond 4 kB
 ID_TOKEN = "sso_id_token"  # noqa: S105  (the name under which the login session keeps it, for signing out)
 
 
@@ -65,19 +72,42 @@ def _app() -> _App:
     )
 
 
-def start(request: HttpRequest) -> HttpResponse:
-    """Lead the browser to the issuer. Raises NotSignedIn."""
+def start(request: HttpRequest, target: str) -> HttpResponse:
+    """Lead the browser to the issuer, and from there to `target`, a path here. Raises NotSignedIn."""
+    kept = {"target": target if len(target) <= LONGEST_TARGET else "/"}
     try:
-        return _app().authorize_redirect(request, settings.MUSTER_URL + CALLBACK)
+        response = _app().authorize_redirect(_keeping(request, kept), settings.MUSTER_URL + CALLBACK)
     except issuer.IssuerAway:
         raise NotSignedIn(503, "The single sign-on can't be reached. Try again in a moment.") from None
+    response.set_cookie(
+        COOKIE,
+        signing.dumps(kept, salt=SALT, compress=True),
+        max_age=WAY,
+        path=CALLBACK,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
 
 
-def finish(request: HttpRequest) -> Person:
-    """Who the issuer says is back: the code is redeemed, once, and the answer checked. Raises NotSignedIn."""
+def _keeping(request: HttpRequest, kept: dict[str, Any]) -> HttpRequest:
+    """The request as authlib wants it, with `kept` in the place of the login session."""
+    found = copy.copy(request)
+    found.session = kept  # type: ignore[assignment]  # a dict is all that authlib needs
+    return found
+
+
+def finish(request: HttpRequest) -> tuple[Person, str]:
+    """Who the issuer says is back, and where he wanted to go: the code is redeemed, once, and the answer
+    checked. Raises NotSignedIn. The caller forgets COOKIE."""
     app = _app()
     try:
-        token = app.authorize_access_token(request)
+        kept = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=WAY)
+    except signing.BadSignature:
+        kept = {}
+    try:
+        token = app.authorize_access_token(_keeping(request, kept))
         claims = token.get("userinfo")
         if not claims:
             raise NotSignedIn(403, "The single sign-on did not say who you are.")
@@ -99,7 +129,7 @@ def finish(request: HttpRequest) -> Person:
         raise NotSignedIn(403, "The single sign-on gave an answer that can't be trusted.") from None
     if settings.MUSTER_OIDC["logout"]:
         request.session[ID_TOKEN] = token["id_token"]
-    return person
+    return person, kept["target"]
 
 
 def end_url(request: HttpRequest) -> str:

@@ -78,9 +78,8 @@ def sso_start(request: HttpRequest) -> HttpResponse:
         raise Http404
     target = request.GET.get("next", "")
     inside = url_has_allowed_host_and_scheme(target, {request.get_host()}, request.is_secure())
-    request.session["sso_next"] = target if inside else "/"
     try:
-        return single_sign_on.start(request)
+        return single_sign_on.start(request, target if inside else "/")
     except single_sign_on.NotSignedIn as refused:
         return _not_signed_in(request, str(refused), refused.status)
 
@@ -92,7 +91,7 @@ def sso_callback(request: HttpRequest) -> HttpResponse:
     if not single_sign_on.is_configured():
         raise Http404
     try:
-        person = single_sign_on.finish(request)
+        person, target = single_sign_on.finish(request)
         request.recognised_as = person.username  # type: ignore[attr-defined]  # for the audit
         user = know_person(person)
     except single_sign_on.NotSignedIn as refused:
@@ -100,12 +99,13 @@ def sso_callback(request: HttpRequest) -> HttpResponse:
     except NotMapped as refused:
         response = _not_signed_in(request, str(refused), 403)
     else:
-        target, kept = request.session.get("sso_next", "/"), request.session.get(single_sign_on.ID_TOKEN)
+        kept = request.session.get(single_sign_on.ID_TOKEN)
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")  # under a new session key
         if kept:
             request.session[single_sign_on.ID_TOKEN] = kept
         request.session.set_expiry(timedelta(hours=settings.MUSTER_OIDC["session_hours"]))
         response = redirect(target)
+    response.delete_cookie(single_sign_on.COOKIE, path=single_sign_on.CALLBACK)
     record_request(request, response.status_code)
     return response
 

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts_app.limits import note_failed_login, too_many_logins
 from accounts_app.models import User
+from accounts_app.parsers import is_storable
 from accounts_app.secrets import fingerprint
 from config.streams import main_access_key
 from events_app.live.answers import TYPES
@@ -106,20 +107,11 @@ def _read_credentials(request: HttpRequest) -> tuple[str, str] | None:
     if not isinstance(document, dict):
         return None
     username, password = document.get("username"), document.get("password")
-    if not isinstance(username, str) or not isinstance(password, str) or "\0" in username:
+    if not isinstance(username, str) or not isinstance(password, str):
         return None
-    if not _is_text(username) or not _is_text(password):
+    if not is_storable(username) or not is_storable(password):
         return None
     return username[:150], password
-
-
-def _is_text(value: str) -> bool:
-    """JSON may hold halves of surrogate pairs, which nothing behind it takes."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def too_many_tries(request: HttpRequest, username: str) -> bool:

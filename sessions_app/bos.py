@@ -14,6 +14,7 @@ from django.db import OperationalError
 from django.http import HttpResponse
 from jsonschema import Draft4Validator
 from jsonschema.exceptions import ValidationError
+from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,6 +22,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from accounts_app.models import Domain
+from accounts_app.parsers import check_storable, is_storable
 from accounts_app.states import Verb
 from sessions_app.authentication import NodeAuthentication
 from sessions_app.limit import LimitError
@@ -44,8 +46,6 @@ REASONS = {
 NOT_ALLOWED = "The method is not allowed for the requested URL."
 TENANT_HEADER = "HTTP_CRAY_TENANT_NAME"
 JSON_TYPE = re.compile(r"application/(?:.+\+)?json")
-# What a JSON text must not hold because no database stores it: NUL, and halves of surrogate pairs.
-SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 class Problem(Exception):
@@ -180,24 +180,20 @@ class BosView(APIView):
 
 def storable(text: str) -> bool:
     """Whether a name from a URL or a header can be looked up in every database."""
-    return "\x00" not in text and text.isprintable() and len(text) <= 255
+    return is_storable(text) and text.isprintable() and len(text) <= 255
 
 
 def read_json(raw: bytes) -> Any:
     """The document, None where there is no body; Problem 400 for what is no JSON, null among it as with the
-    original, or holds text that can't be stored."""
+    original, or holds what can't be stored."""
     if not raw:
         return None
     try:
         document = json.loads(raw, parse_constant=_refuse_constant)
-        if SUSPICIOUS.search(raw):
-            text = json.dumps(document, ensure_ascii=False)
-            text.encode()
-            if "\\u0000" in text:
-                raise ValueError("NUL")
+        check_storable(document)
         if document is None:
             raise ValueError("null")
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, ParseError):
         raise Problem(400, "Request body is not valid JSON") from None
     return document
 

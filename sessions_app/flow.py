@@ -28,6 +28,7 @@ class Facts:
     configured: bool  # it is applied in this boot, or this installation applies none
     retry_policy: int  # tries of a node in a phase; negative = without end
     operation: str = ""  # of the session; what is done by hand depends on it
+    fetched: bool = False  # it asked for its boot script since it was switched on
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def before(facts: Facts) -> Action | Move:
         return action
     if facts.step == Step.AWAIT_REPORT:
         # It is due only when the time is over, or when a report came that was not what is desired.
-        why = "The node reported another image than the desired one." if facts.reported else NO_REPORT
+        why = OTHER_IMAGE if facts.reported else NO_REPORT if facts.fetched else NO_SCRIPT
         return _try_again(facts, Step.POWER_OFF, why)
     if facts.step in CONFIGURE_STEPS and (facts.configured or not facts.configuration):
         return SUCCEEDED
@@ -115,7 +116,9 @@ def before(facts: Facts) -> Action | Move:
 
 
 STILL_ON = "The node did not shut down in time; its power was not cut."
-NO_REPORT = "The node is on but did not report in time."
+OTHER_IMAGE = "The node reported another image than the desired one."
+NO_SCRIPT = "The node is on but did not ask for its boot script (network boot, DHCP, iPXE)."
+NO_REPORT = "The node fetched its boot script but did not report in time (kernel, initrd, muster-report)."
 
 
 def after(facts: Facts, result: Result, now: datetime, limits: Limits) -> Move:

@@ -81,6 +81,7 @@ class Work:
         )
 
 
+QUICK = timedelta(seconds=10)
 FIELDS = (
     "id",
     "session_id",
@@ -99,6 +100,8 @@ FIELDS = (
     "node__desired_configuration",
     "node__actual_configuration",
     "node__retry_policy",
+    "node__script_at",
+    "node__last_action_at",
     "node__system",
     "node__bmc_id",
     "node__bmc__kind",
@@ -162,6 +165,7 @@ def _work(row: dict[str, Any], claim: int, retry_policy: int) -> Work:
         configured=_is_configured(configuration, row["node__actual_configuration"]),
         retry_policy=_tries(row["session__operation"], retry_policy if own_policy is None else own_policy),
         operation=row["session__operation"],
+        fetched=_is_fetched(row["node__script_at"], row["node__last_action_at"]),
     )
     bmc, known = None, None
     if row["node__bmc_id"] is not None:
@@ -202,6 +206,13 @@ def _tries(operation: str, policy: int) -> int:
 
 def _is_configured(desired: str, actual: str) -> bool:
     return not is_on() or desired == actual
+
+
+def _is_fetched(script_at: datetime | None, switched_at: datetime | None) -> bool:
+    """A quick node has its script before it is written here that it was switched on."""
+    if script_at is None or switched_at is None:
+        return False
+    return script_at > switched_at - QUICK
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rest_framework.exceptions import ParseError
+
+from accounts_app.parsers import check_storable
+
 _KINDS = {list: "array", str: "string", bool: "bool", int: "number", float: "number"}
 _TRUE, _FALSE = {"1", "t", "T", "TRUE", "true", "True"}, {"0", "f", "F", "FALSE", "false", "False"}
 
@@ -89,19 +93,8 @@ def _parse(body: bytes) -> Any:
         raise BodyError(f"invalid character {char!r} at position {error.pos + 1}") from None
     except (RecursionError, ValueError):
         raise BodyError("the JSON is nested too deeply or has a number too long") from None
-    _check_texts(parsed)
+    try:
+        check_storable(parsed)
+    except ParseError as error:
+        raise BodyError(str(error.detail)) from None
     return parsed
-
-
-def _check_texts(value: Any) -> None:
-    """Texts must be storable: no NUL, no half of a surrogate pair."""
-    if isinstance(value, str):
-        if "\x00" in value or any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-            raise BodyError("a text with a NUL or an unpaired surrogate can't be used")
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _check_texts(key)
-            _check_texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_texts(inner)

@@ -22,7 +22,7 @@ APPS = [name for name in FLOORS if name != "config"]
 OPEN_ROOMS = {
     "services", "models", "permissions", "signals", "states", "secrets", "declared", "admin",
     "authentication", "problems", "strict", "filters", "idempotency", "asking",
-    "limits", "addresses",
+    "limits", "addresses", "parsers",
 }  # fmt: skip
 # Rooms of one app, upper rooms may use lower ones. What is not listed is a helper and may be used by all
 # rooms above the models.

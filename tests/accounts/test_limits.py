@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts_app import limits
 from accounts_app.models import ApiKey, AuditEntry, IdempotentAnswer
 from accounts_app.steps import prune_idempotent_answers
-from sessions_app.models import BootSession
+from sessions_app.models import BootSession, SessionTemplate
 from tasks_app.models import Task
 from tests.factories import PASSWORD, make_key, make_node, make_olga, make_template, make_victor
 
@@ -152,6 +152,35 @@ def test_what_waits_for_others_is_begun_once_too(olga, monkeypatch):
     assert [answer.status_code for answer in meanwhile] == [409]
     assert "no answer yet" in meanwhile[0].json()["error"]["message"]
     assert Task.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/api/v1/keys/{key}/"),
+        ("DELETE", "/v2/sessiontemplates/sample"),
+        ("DELETE", "/v1/sessiontemplate/sample"),
+        ("POST", "/api/v1/sessions/{session}/cancel/"),
+    ],
+)
+def test_a_body_beyond_all_bounds_is_refused_by_doors_that_read_none(olga, method, path, settings):
+    session = start(olga, "k").json()["id"]
+    path = path.format(key=ApiKey.objects.get().access_key, session=session)
+    before = dict(state(session))
+    too_long = {"CONTENT_LENGTH": str(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)}
+    assert olga.generic(method, path, **too_long).status_code == 413
+    assert dict(state(session)) == before
+    assert olga.generic(method, path).status_code < 300
+    assert dict(state(session)) != before
+
+
+def state(session: str) -> dict[str, Any]:
+    """Whatever one of these requests changes."""
+    return {
+        "keys": ApiKey.objects.filter(revoked_at=None).count(),
+        "templates": SessionTemplate.objects.count(),
+        "session": BootSession.objects.get(uuid=session).status,
+    }
 
 
 @pytest.mark.parametrize("path", ["/api/v1/me", "/v2/sessions", "/v1/tasks"])

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.test import Client
 
 from accounts_app import issuer as issuers
@@ -48,6 +49,18 @@ def test_the_button_leads_to_the_issuer_and_back_to_where_one_wanted_to_go(issue
     assert (user.username, user.role, user.domain.name) == ("ada", "user", "tenant-a")
     assert not user.has_usable_password()
     assert audit() == [("ada", "/login/sso/callback", 302)]
+
+
+def test_asking_to_sign_in_writes_no_row_and_the_cookie_cannot_be_forged(issuer: Issuer):
+    client = Client()
+    back = issuer.way_back(client)
+    assert not Session.objects.exists()
+    kept = client.cookies["muster_sso"]
+    assert (kept["httponly"], kept["samesite"], kept["path"]) == (True, "Lax", "/login/sso/callback")
+    kept.set("muster_sso", kept.value[:-1], kept.value[:-1])
+    assert (client.get(back).status_code, is_in(client)) == (403, False)
+    far = f"/login/sso?next=/nodes/?q={'x' * 5000}"
+    assert client.get(far).cookies["muster_sso"].coded_value.__len__() < 3000
 
 
 def test_the_login_gets_a_new_session_and_ends_after_some_hours(issuer: Issuer):

@@ -46,6 +46,16 @@ BODIES: list[tuple[str, Any, str, tuple[int, str, str]]] = [
     ("POST /v2/sessions", b"{", JSON, bad("Request body is not valid JSON")),
     ("POST /v2/sessions", b"null", JSON, bad("Request body is not valid JSON")),
     ("POST /v2/sessions", b"{", "application/merge-patch+json", bad("Request body is not valid JSON")),
+    # What no database stores, however it is written.
+    *(
+        ("PUT /v2/sessiontemplates/a", text, JSON, bad("Request body is not valid JSON"))
+        for text in (
+            b'{"boot_sets": {"c": {"path": "s3://a\\u0000"}}}',
+            '{"boot_sets": {"c": {"path": "s3://a\\u0000"}}}'.encode("utf-16"),
+            b'{"boot_sets": {"c": {"path": "s3://a\xed\xa0\x80"}}}',
+            b'{"boot_sets": {"c": {"path": 1e400}}}',
+        )
+    ),
     (
         "POST /v2/sessions",
         b"{}",

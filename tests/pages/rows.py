@@ -32,7 +32,7 @@ from workflows_app.models import Deployment, Replica, Revision, Runtime, Service
 PASSWORD = "a long enough one"
 FAULTS = (
     "The BMC does not answer.",
-    "The node is on but did not report in time.",
+    "The node fetched its boot script but did not report in time (kernel, initrd, muster-report).",
     "The BMC refused the user name or password.",
 )
 BATCH = 1000

@@ -14,7 +14,7 @@ from tests.base import PROJECT, Product, request, wait_until
 from tests.running.notes import Notes
 
 REPORTER = str(PROJECT / "bin" / "muster-report")
-TOOLS = ("cat", "grep", "sleep", "tail", "cksum", "cut", "sed")
+TOOLS = ("cat", "grep", "sleep", "tail", "sed")
 XNAME = "x3000c0s0b0n0"
 
 

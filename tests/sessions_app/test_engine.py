@@ -12,7 +12,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from events_app.models import BackgroundTask, InvalidTransition, LifecycleEvent
-from sessions_app import endings, services, steps, work
+from sessions_app import endings, flow, services, steps, work
 from sessions_app.drivers.base import Action, Patience, Target
 from sessions_app.drivers.fake import FakeDriver
 from sessions_app.drivers.runner import SLACK_SECONDS, Pump
@@ -218,13 +218,18 @@ def test_what_no_second_try_can_mend_fails_at_once(pump):
     assert NodePhase.objects.get(node=node, phase__name="shutdown").attempts == 0
 
 
-def test_a_node_that_never_reports_is_tried_again_and_then_fails(pump):
+@pytest.mark.parametrize(
+    ("fetched", "error"), [(None, flow.NO_SCRIPT), (-3600, flow.NO_SCRIPT), (1, flow.NO_REPORT)]
+)
+def test_a_node_that_never_reports_is_tried_again_and_then_fails(pump, fetched, error):
     BosOptions.objects.create(pk=1, values={"max_boot_wait_time": 0, "default_retry_policy": 2})
     [node] = make_nodes(1)
+    node.script_at = fetched and timezone.now() + timedelta(seconds=fetched)
+    node.save()
     session = drive(make_session(make_template([node]), Operation.BOOT), pump, report=False)
     assert session.result == SessionResult.FAILED
     assert asked(node.name) == [Action.ON, Action.OFF_GRACEFUL, Action.ON]
-    assert "did not report" in NodePhase.objects.get(node=node, phase__name="boot").error
+    assert NodePhase.objects.get(node=node, phase__name="boot").error == error
 
 
 def test_a_report_that_comes_while_the_row_is_claimed_is_not_lost(pump):
