@@ -25,7 +25,7 @@ def attention_counts(user: Any) -> dict[str, int]:
         "sessions": sessions.sessions_needing_attention(user).count(),
         "nodes": sessions.nodes_needing_attention(user).count(),
         "tasks": tasks.needing_attention(user),
-        "workflows": workflows.counts(user)["ill"],
+        "workflows": workflows.needing_attention(user),
     }
 
 

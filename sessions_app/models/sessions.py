@@ -279,7 +279,9 @@ class NodePhase(models.Model):
     number and pushed `due_at` to the claim's end, so a row whose worker died is due again by itself.
     """
 
-    session = models.ForeignKey(BootSession, on_delete=models.CASCADE, related_name="node_phases")
+    session = models.ForeignKey(
+        BootSession, on_delete=models.CASCADE, related_name="node_phases", db_index=False
+    )
     phase = models.ForeignKey(Phase, on_delete=models.CASCADE, related_name="node_phases")
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="phases")
     category = models.CharField(max_length=16, choices=Category, default=Category.NOT_STARTED)
@@ -298,6 +300,9 @@ class NodePhase(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["phase", "node"], name="node_once_in_phase")]
         indexes = [
+            # Serves a session's nodes, and one of them. Not one index for each: SQLite, which keeps no
+            # statistics here, would then look for a node's rows among all of its session's.
+            models.Index(fields=["session", "node"], name="node_phase_session"),
             # Serves the claim: due rows, oldest first.
             models.Index(fields=["due_at"], name="node_phase_due", condition=models.Q(due_at__isnull=False)),
             # Serves a phase's categories.

@@ -54,7 +54,8 @@ def session_list(request: PageRequest) -> HttpResponse:
 
 def _session(request: PageRequest, uuid: uuids.UUID) -> BootSession:
     sessions = BootSession.objects.visible_to(request.user)
-    return get_object_or_404(sessions.select_related("owner", "domain", "template"), uuid=uuid)
+    sessions = sessions.select_related("owner", "domain", "template").defer("components")
+    return get_object_or_404(sessions, uuid=uuid)
 
 
 @require_safe
