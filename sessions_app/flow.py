@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sessions_app.drivers.base import PERMANENT, Action, Power, Reason, Result
+from sessions_app.drivers.base import PERMANENT, SILENT, Action, Power, Reason, Result
 from sessions_app.states import CONFIGURE_STEPS, ByHand, Category, PhaseName, Step
 
 
@@ -95,6 +95,14 @@ def poll_after(elapsed: float, longest: float = 15.0) -> float:
 def retry_after(attempts: int) -> float:
     """Seconds until the next try after `attempts` failed ones: 2, 4, 8, at most 30."""
     return min(2.0 * 2 ** min(attempts - 1, 8), 30.0)
+
+
+def pause_after(reason: Reason | None, tries: int) -> float:
+    """Seconds until a request that failed is sent again. A BMC that is silent or busy may be starting anew,
+    which takes it half a minute and more: it gets a quick second try, then that time."""
+    if reason in SILENT or reason == Reason.BUSY:
+        return 5.0 if tries == 1 else 30.0
+    return retry_after(tries)
 
 
 def before(facts: Facts) -> Action | Move:
@@ -231,7 +239,9 @@ def _failed_try(facts: Facts, result: Result) -> Move:
     tries = facts.attempts + 1
     if result.reason in PERMANENT or (0 <= facts.retry_policy <= tries):
         return Move(Category.FAILED, Step.NONE, error=why)
-    return Move(Category.IN_PROGRESS, facts.step, wait=retry_after(tries), error=why, tried=True)
+    return Move(
+        Category.IN_PROGRESS, facts.step, wait=pause_after(result.reason, tries), error=why, tried=True
+    )
 
 
 def _try_again(facts: Facts, step: str, why: str) -> Move:

@@ -52,6 +52,8 @@ class Reason(StrEnum):
 
 # Reasons where trying the same again cannot help until a person has changed something.
 PERMANENT = frozenset({Reason.UNAUTHORISED, Reason.UNSUPPORTED, Reason.TLS, Reason.SETTINGS})
+# The BMC gave no answer.
+SILENT = frozenset({Reason.UNREACHABLE, Reason.TIMED_OUT})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
-from .base import OPERATION_SECONDS, VAULT_PATH, PowerDriver, PowerError, Reason, Result, Target
+from .base import OPERATION_SECONDS, SILENT, VAULT_PATH, PowerDriver, PowerError, Reason, Result, Target
 from .vault import read_credentials
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ PATIENCE_SECONDS = 0.5  # after this a waiting action lends its place to others
 LATE_SECONDS = 0.02  # a timer that fires later than this tells of an overloaded process
 IN_FLIGHT = 128  # enough for 2,500 requests a second at 50 ms each, few enough for their TLS handshakes
 SLOW_SECONDS = 4.0  # a BMC that takes longer for what comes before the switch is slow itself
-SILENT = frozenset({Reason.UNREACHABLE, Reason.TIMED_OUT})
 NO_ANSWER = "BMC does not answer"
 BOOT_SOURCE_LATE = "BMC did not take the boot source in time"
 

@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from events_app.models import BackgroundTask, InvalidTransition, LifecycleEvent
 from sessions_app import endings, flow, services, steps, work
-from sessions_app.drivers.base import Action, Patience, Target
+from sessions_app.drivers.base import Action, Patience, Reason, Result, Target
 from sessions_app.drivers.fake import FakeDriver
 from sessions_app.drivers.runner import SLACK_SECONDS, Pump
 from sessions_app.models import BootSession, BootToken, BosOptions, Node, NodePhase, Phase
 from sessions_app.services_bos import set_options
-from sessions_app.states import Category, Operation, SessionResult, SessionStatus
+from sessions_app.states import Category, Operation, SessionResult, SessionStatus, Step
 from tests.factories import make_bmc, make_node, make_nodes, make_olga, make_session, make_template
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engine]
@@ -210,6 +210,31 @@ def test_a_dead_bmc_fails_its_own_node_and_no_other(pump):
     dead.refresh_from_db()
     assert (dead.failed, dead.enabled, dead.error) == (True, False, row.error)
     assert asked(dead.name) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "waits"),
+    [
+        (Reason.UNREACHABLE, [5, 30]),
+        (Reason.TIMED_OUT, [5, 30]),
+        (Reason.BUSY, [5, 30]),
+        (Reason.REFUSED, [2, 4]),
+    ],
+)
+def test_a_bmc_that_starts_anew_has_time_to_come_back(reason, waits):
+    limits = flow.Limits(power_off=300, power_on=120, boot=1200)
+    answer = Result(1, ok=False, reason=reason, error="no")
+    found = [
+        flow.after(
+            flow.Facts("boot", Step.POWER_ON, None, tries, False, False, "", True, 3),
+            answer,
+            timezone.now(),
+            limits,
+        )
+        for tries in range(3)
+    ]
+    assert [move.wait for move in found] == [*waits, None]
+    assert [move.category for move in found] == [Category.IN_PROGRESS, Category.IN_PROGRESS, Category.FAILED]
 
 
 def test_what_no_second_try_can_mend_fails_at_once(pump):
