@@ -20,7 +20,17 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
-from .base import OPERATION_SECONDS, SILENT, VAULT_PATH, PowerDriver, PowerError, Reason, Result, Target
+from .base import (
+    OPERATION_SECONDS,
+    SILENT,
+    VAULT_PATH,
+    Action,
+    PowerDriver,
+    PowerError,
+    Reason,
+    Result,
+    Target,
+)
 from .vault import read_credentials
 
 logger = logging.getLogger(__name__)
@@ -66,17 +76,22 @@ class BoundedCache(OrderedDict[K, V], Generic[K, V]):
 
 
 class Breaker:
-    """Leaves a silent BMC alone for 5 s, 10 s, ... 60 s, so that it costs nothing while it is dead."""
+    """Leaves a silent BMC alone for 5 s, 10 s, ... 60 s, so that it costs nothing while it is dead.
 
-    __slots__ = ("failures", "open_until")
+    A switch is asked for seldom and counts as a try of its node, so it is never refused for longer than
+    the first pause: the BMC may be back.
+    """
+
+    __slots__ = ("failed_at", "failures", "open_until")
 
     def __init__(self) -> None:
         self.failures = 0
-        self.open_until = 0.0
+        self.failed_at = self.open_until = 0.0
 
-    def is_open(self) -> bool:
+    def is_open(self, *, to_switches: bool = False) -> bool:
         """Whether to answer at once. After a pause the next action is let through as the probe."""
-        return self.failures >= BREAKER_FAILURES and self.now() < self.open_until
+        until = min(self.open_until, self.failed_at + BREAKER_SECONDS) if to_switches else self.open_until
+        return self.failures >= BREAKER_FAILURES and self.now() < until
 
     def now(self) -> float:
         """The clock of the pauses, in seconds."""
@@ -88,10 +103,11 @@ class Breaker:
             self.failures = 0
             return
         self.failures += 1
+        self.failed_at = self.now()
         beyond = self.failures - BREAKER_FAILURES
         if beyond >= 0:
             pause = min(BREAKER_SECONDS * 2 ** min(beyond, 10), BREAKER_SECONDS_MOST)
-            self.open_until = self.now() + pause
+            self.open_until = self.failed_at + pause
 
 
 class Channel:
@@ -206,7 +222,8 @@ class BoundedDriver(PowerDriver):
 
     async def _attempt(self, channel: Channel, target: Target, begin_by: float) -> Result:
         """One action within all bounds; whatever goes wrong is its Result."""
-        if channel.breaker.is_open():
+        switch = target.action not in (Action.STATE, Action.LOCATE, Action.UNLOCATE)
+        if channel.breaker.is_open(to_switches=switch):
             return failure(target, Reason.UNREACHABLE, NO_ANSWER)
         try:
             target = await self._with_credentials(target, begin_by)
@@ -220,7 +237,7 @@ class BoundedDriver(PowerDriver):
             return Result(key=target.key, ok=False, begun=False)
         try:
             # Other actions on this BMC may have found it dead while this one was waiting.
-            if channel.breaker.is_open():
+            if channel.breaker.is_open(to_switches=switch):
                 return failure(target, Reason.UNREACHABLE, NO_ANSWER)
             started = time.monotonic()
             result = await self._act_in_time(target, begin_by)

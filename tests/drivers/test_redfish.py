@@ -518,3 +518,27 @@ class TestFaults:
             await driver.aclose()
 
         run(body)
+
+    def test_a_switch_is_never_refused_for_longer_than_the_first_pause(
+        self, bmc: ScriptedBmc, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [1_000.0]
+        monkeypatch.setattr("sessions_app.drivers.bounded.Breaker.now", lambda self: now[0])
+        bmc.script("GET", SYSTEM, *[Reply(fault="reset")] * 10)
+
+        async def body() -> None:
+            driver = RedfishDriver()
+            state = redfish_target(bmc.address, Action.STATE)
+            for _ in range(5):
+                await one(driver, state)
+                now[0] += 10.1
+            now[0] -= 5.2  # 4.9 s after the last failure
+            switch = replace(state, action=Action.OFF_FORCED)
+            assert (await one(driver, switch)).reason is Reason.UNREACHABLE
+            now[0] += 0.2
+            assert (await one(driver, state)).reason is Reason.UNREACHABLE
+            assert len(bmc.requests) == 10, "the fifth failure opened it for 20 s"
+            assert (await one(driver, switch)).ok
+            await driver.aclose()
+
+        run(body)
