@@ -15,6 +15,7 @@ from workflows_app.states import DeploymentStatus
 
 # A runtime judges its own deadline; this much later than that, ours ends a rollout of which it says nothing.
 SPARE = timedelta(seconds=60)
+TAKEN_IN = ("observed_at", "progress_at", "reached")  # what a look at the runtime writes in any case
 
 
 def store_observation(pk: str, claim: int, plan: Plan, seen: Observation) -> bool | None:
@@ -26,38 +27,38 @@ def store_observation(pk: str, claim: int, plan: Plan, seen: Observation) -> boo
         deployment = _mine(pk, claim)
         if deployment is None:
             return True
-        before = _summary(deployment)
-        _store_services(deployment, plan, seen)
-        after = _summary(deployment)
-        now = timezone.now()
+        before, after = _take_in(deployment, plan, seen)
         changed = before != after
-        deployment.observed_at = now
         deployment.fault = ""
         deployment.attempts = 0
         if deployment.wanted:
             deployment.error = ""
-        if changed:
-            deployment.progress_at = now
         current = plan.generation == deployment.generation
         if current:
             _move_on(deployment, plan, seen)
         _tell_changes(deployment, before, after)
-        deployment.save(update_fields=["observed_at", "fault", "attempts", "error", "progress_at", "colour"])
+        deployment.save(update_fields=[*TAKEN_IN, "fault", "attempts", "error", "colour"])
         if deployment.status == DeploymentStatus.UNPUBLISHED:
             return None
         resting = deployment.status in {DeploymentStatus.PUBLISHED, DeploymentStatus.FAILED}
         return not (current and resting and not changed)
 
 
-def store_fault(pk: str, claim: int, fault: RuntimeFault) -> int:
+def store_fault(
+    pk: str, claim: int, fault: RuntimeFault, plan: Plan | None = None, seen: Observation | None = None
+) -> int:
     """Store that the runtime could not do as asked; return how often in a row that was.
 
+    `seen`: what it said before it refused, while `plan` was asked for: how things are is told all the same.
     What can't be helped, or wasn't in time, ends the publication (or the removal) as failed.
     """
     with recording():
         deployment = _mine(pk, claim)
         if deployment is None:
             return 1
+        if plan is not None and seen is not None:
+            before, after = _take_in(deployment, plan, seen)
+            _tell_services(deployment, before, after)
         now = timezone.now()
         deployment.attempts += 1
         deployment.fault = str(fault)
@@ -67,7 +68,7 @@ def store_fault(pk: str, claim: int, fault: RuntimeFault) -> int:
         if fault.permanent or late:
             _give_up(deployment, str(fault))
         tell_colour(deployment)
-        deployment.save(update_fields=["attempts", "fault", "error", "colour"])
+        deployment.save(update_fields=[*TAKEN_IN, "attempts", "fault", "error", "colour"])
         return deployment.attempts
 
 
@@ -91,6 +92,35 @@ def _give_up(deployment: Deployment, reason: str) -> None:
 
 
 # -- services and replicas ----------------------------------------------------------------------------
+
+
+def _take_in(deployment: Deployment, plan: Plan, seen: Observation) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Store what runs as it was seen; return what is told of it, before and after."""
+    before = _summary(deployment)
+    _store_services(deployment, plan, seen)
+    after = _summary(deployment)
+    deployment.observed_at = timezone.now()
+    reached = _reached(deployment, plan)
+    forward = before != after
+    if deployment.wanted:
+        settled = plan.generation == deployment.generation and seen.digest == plan.digest()
+        forward = settled and reached > deployment.reached
+    if forward:
+        deployment.reached, deployment.progress_at = reached, deployment.observed_at
+    return before, after
+
+
+def _reached(deployment: Deployment, plan: Plan) -> int:
+    """How far the services have come to the plan. Only what exceeds the most so far is progress: a crashing
+    replica is up for a moment again and again, and would otherwise never be given up."""
+    asked = {service.id for service in plan.services}
+    return sum(
+        min(service.updated, service.desired)
+        + min(service.updated, service.actual, service.desired)
+        + (service.rollout == Rollout.COMPLETE)
+        for service in deployment.services.all()
+        if service.key in asked
+    )
 
 
 def _store_services(deployment: Deployment, plan: Plan, seen: Observation) -> None:
@@ -181,19 +211,22 @@ def _move_on(deployment: Deployment, plan: Plan, seen: Observation) -> None:
             message=f"{deployment.workflow.name} is published.",
             result={"revision": deployment.revision.number, "actualStatus": deployment.present_colour()},
         )
-    elif deployment.status == DeploymentStatus.PUBLISHING:
+    else:
         _follow_publishing(deployment, services, settled)
 
 
 def _follow_publishing(deployment: Deployment, services: list[Service], settled: bool) -> None:
-    """Report progress, or that there is none any more."""
+    """Report progress, or that there is none any more; of what has failed already, why it still has."""
     failed = [service for service in services if service.rollout == Rollout.FAILED]
     limit = timedelta(seconds=deployment.deadline_seconds) + SPARE
     if settled and failed:
         reason = " ".join(_why(service) for service in failed)
     elif timezone.now() > deployment.progress_at + limit:
-        reason = "The runtime reports no progress."
-    else:
+        # The runtime itself may never say so: replicas that come up and crash are progress to Kubernetes.
+        late = [service for service in services if service.actual < service.desired]
+        words = " ".join(_why(service) for service in late)
+        reason = deployment.error = f"No progress for {limit.total_seconds():g} s. {words}".strip()
+    elif deployment.status == DeploymentStatus.PUBLISHING:
         current = sum(min(service.updated, service.actual, service.desired) for service in services)
         waiting = [_why(service) for service in services if service.rollout != Rollout.COMPLETE]
         report_progress(
@@ -203,10 +236,13 @@ def _follow_publishing(deployment: Deployment, services: list[Service], settled:
             message=" ".join(waiting)[:1000],
         )
         return
-    deployment.move_to(DeploymentStatus.FAILED)
-    finish_background_task(
-        deployment.background_task_id, status=BackgroundTaskStatus.FAILED, message=reason[:1000]
-    )
+    else:
+        return
+    if deployment.status == DeploymentStatus.PUBLISHING:
+        deployment.move_to(DeploymentStatus.FAILED, error=deployment.error)
+        finish_background_task(
+            deployment.background_task_id, status=BackgroundTaskStatus.FAILED, message=reason[:1000]
+        )
 
 
 def _why(service: Service) -> str:
@@ -272,12 +308,16 @@ def _summary(deployment: Deployment) -> dict[str, Any]:
 
 def _tell_changes(deployment: Deployment, before: dict[str, Any], after: dict[str, Any]) -> None:
     """One event for each service that changed, one for the colour of the whole."""
+    _tell_services(deployment, before, after)
+    tell_colour(deployment)
+
+
+def _tell_services(deployment: Deployment, before: dict[str, Any], after: dict[str, Any]) -> None:
     for key, service in after.items():
         if before.get(key) != service:
             record_event(**deployment.event("service_changed", service=service))
     for key in before.keys() - after.keys():
         record_event(**deployment.event("service_removed", service={"id": key}))
-    tell_colour(deployment)
 
 
 def tell_colour(deployment: Deployment) -> None:

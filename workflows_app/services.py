@@ -270,6 +270,7 @@ def _ask(deployment: Deployment, task: BackgroundTask) -> None:
     deployment.error = deployment.fault = ""
     deployment.attempts = 0
     deployment.changed_at = deployment.progress_at = now
+    deployment.reached = 0
     deployment.due_at = now
     deployment.background_task = task
     deployment.save(
@@ -284,6 +285,7 @@ def _ask(deployment: Deployment, task: BackgroundTask) -> None:
             "attempts",
             "changed_at",
             "progress_at",
+            "reached",
             "due_at",
             "background_task",
         ]

@@ -129,41 +129,54 @@ def _renewed(claim: Claim) -> Iterator[None]:
 def _bring_and_store(deployment: Deployment, claim: Claim) -> float | None:
     """Ask the runtime, note its answer; return seconds until the next look, None for never."""
     plan = deployment.plan(stream_url())
-    watched = False
     try:
         driver = driver_of(deployment.runtime)
-        watched = driver.watches
-        seen = _bring(driver, deployment, plan)
+        seen, refusal = _bring(driver, deployment, plan)
     except RuntimeFault as fault:
         return _after_fault(deployment, claim, fault)
     except ValueError as error:  # a kind that the settings name no more
         return _after_fault(deployment, claim, RuntimeFault(str(error), permanent=True))
+    if refusal is not None:
+        return _after_fault(deployment, claim, refusal, plan, seen)
     Runtime.objects.filter(pk=deployment.runtime_id, failures__gt=0).update(failures=0, error="")
     moving = store_observation(deployment.pk, claim.number, plan, seen)
     if moving is None:
         return None
-    return LOOKS[("moving" if moving else "resting") + ("_watched" if watched else "")]
+    return LOOKS[("moving" if moving else "resting") + ("_watched" if driver.watches else "")]
 
 
-def _bring(driver: RuntimeDriver, deployment: Deployment, plan: Plan) -> Observation:
-    """What runs, after the runtime was asked for what shall run, where it was not before."""
+def _bring(
+    driver: RuntimeDriver, deployment: Deployment, plan: Plan
+) -> tuple[Observation, RuntimeFault | None]:
+    """What runs, after the runtime was asked for what shall run, where it was not before; and what it said
+    where it would not. Raises RuntimeFault where it doesn't even tell what runs."""
     ref = str(deployment.ref)
     seen = driver.observe(ref)
-    if not deployment.wanted:
-        if seen.services or seen.leftovers:
-            driver.remove(ref)
-            seen = driver.observe(ref)
-        return seen
     missing = {service.id for service in plan.services} - {service.id for service in seen.services}
-    if missing or (seen.digest != plan.digest() and (plan.services or seen.services)):
-        driver.apply(plan)
-        seen = driver.observe(ref)
-    return seen
+    try:
+        if not deployment.wanted:
+            if not (seen.services or seen.leftovers):
+                return seen, None
+            driver.remove(ref)
+        elif missing or (seen.digest != plan.digest() and (plan.services or seen.services)):
+            driver.apply(plan)
+        else:
+            return seen, None
+    except RuntimeFault as refusal:
+        return seen, refusal
+    return driver.observe(ref), None
 
 
-def _after_fault(deployment: Deployment, claim: Claim, fault: RuntimeFault) -> float | None:
-    """Note it; where the runtime doesn't answer, leave its other deployments in peace for a while too."""
-    attempts = store_fault(deployment.pk, claim.number, fault)
+def _after_fault(
+    deployment: Deployment,
+    claim: Claim,
+    fault: RuntimeFault,
+    plan: Plan | None = None,
+    seen: Observation | None = None,
+) -> float | None:
+    """Note it, and what was seen before; where the runtime doesn't answer, leave its other deployments in
+    peace for a while too."""
+    attempts = store_fault(deployment.pk, claim.number, fault, plan, seen)
     pause = min(2.0 ** min(attempts, 5), LONGEST_PAUSE)
     if not fault.permanent:
         Runtime.objects.filter(pk=deployment.runtime_id).update(failures=F("failures") + 1, error=str(fault))

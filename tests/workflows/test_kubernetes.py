@@ -17,7 +17,7 @@ from kubernetes.config import incluster_config
 
 from tests.base import wait_until
 from tests.workflows.conftest import service, status_of
-from tests.workflows.hosted import REF, plan
+from tests.workflows.hosted import KEY, REF, plan
 from tests.workflows.testbeds import start_cluster
 from workflows_app import services, steps
 from workflows_app.drivers import kubernetes
@@ -491,6 +491,40 @@ def test_a_quota_is_told_in_kubernetes_own_words(cluster, driver):
     finally:
         cluster.kubectl("delete", "quota", "tight")
         driver.remove(REF)
+    wait_until(lambda: not driver.observe(REF).services)
+
+
+@pytest.mark.kubernetes
+def test_what_others_change_or_delete_is_noticed_and_undone(cluster, driver):
+    wanted = plan(image="a:1", probe=None)
+    driver.apply(wanted)
+    assert driver.observe(REF).digest == wanted.digest()
+    name = f"deployment/depl-{KEY}-{REF}"
+
+    def present(path: str) -> str:
+        return cluster.kubectl("get", name, "-o", f"jsonpath={{{path}}}")
+
+    def undone() -> bool:
+        """Noticed, and after one more `apply` as it was."""
+        noticed = driver.observe(REF).digest == ""
+        driver.apply(wanted)
+        return noticed and driver.observe(REF).digest == wanted.digest()
+
+    cluster.kubectl("scale", name, "--replicas=3")
+    assert undone()
+    assert present(".spec.replicas") == "1"
+    cluster.kubectl("set", "image", name, "web=b:2")
+    assert undone()
+    assert present(".spec.template.spec.containers[0].image") == "a:1"
+    cluster.kubectl("delete", f"service/{KEY}")
+    assert undone()
+    assert cluster.kubectl("get", f"service/{KEY}", "-o", "name").strip() == f"service/{KEY}"
+    # What an autoscaler changes is its own affair.
+    cluster.kubectl("autoscale", name, "--max=5")
+    cluster.kubectl("scale", name, "--replicas=2")
+    assert driver.observe(REF).digest == wanted.digest()
+    cluster.kubectl("delete", "hpa", "--all")
+    driver.remove(REF)
     wait_until(lambda: not driver.observe(REF).services)
 
 

@@ -312,6 +312,78 @@ def test_what_somebody_deleted_behind_us_is_brought_back(make_workflow, olga):
     assert Service.objects.get().actual == 1
 
 
+def test_what_is_gone_and_refused_to_come_back_is_told_as_it_is(make_workflow, olga, gateway):
+    workflow = make_workflow(service(replicas=2), service("words"))
+    publish(workflow, olga)
+    world = FakeRuntime.world("fake")
+    (ref, plan), *_ = world.plans.items()
+    world.plans[ref] = dataclasses.replace(plan, services=plan.services[1:])
+    world.refusal = RuntimeFault("exceeded quota", permanent=True)
+    due_again()
+    steps.reconcile()
+    row = deployment()
+    assert (row.status, row.error, row.fault) == ("published", "exceeded quota", "exceeded quota")
+    assert [(each.name, each.actual, each.replicas.count()) for each in row.services.all()] == [
+        ("entry", 0, 0),
+        ("words", 1, 1),
+    ]
+    assert (row.colour, row.attempts) == ("RED", 1)
+    assert "entry" in str(LifecycleEvent.objects.filter(name="service_changed").latest("number").data)
+    # The same once more is no news, and is tried ever later.
+    before = LifecycleEvent.objects.count()
+    due_again()
+    steps.reconcile()
+    assert (deployment().attempts, LifecycleEvent.objects.count()) == (2, before)
+    world.refusal = None
+    due_again()
+    steps.reconcile()
+    assert (deployment().colour, deployment().error, deployment().attempts) == ("GREEN", "", 0)
+
+
+def test_what_is_left_is_told_while_its_removal_is_refused(make_workflow, olga):
+    workflow = make_workflow(service(), service("words"))
+    publish(workflow, olga)
+    world = FakeRuntime.world("fake")
+    (ref, plan), *_ = world.plans.items()
+    world.plans[ref] = dataclasses.replace(plan, services=plan.services[1:])
+    world.refusal = RuntimeFault("forbidden", permanent=True)
+    services.unpublish_workflow(workflow=workflow, actor=olga)
+    steps.reconcile()
+    assert [each.name for each in deployment().services.all()] == ["words"]
+    assert (deployment().status, deployment().colour) == ("stuck", "RED")
+
+
+def test_replicas_that_come_up_and_crash_are_no_progress(make_workflow, olga, gateway):
+    """Kubernetes counts each start as progress, so its own deadline never comes."""
+    task = publish(make_workflow(service(fate="crash", progress_deadline_seconds=60)), olga)
+    row = deployment()
+    plan = row.plan(steps.stream_url())
+    seen = FakeRuntime("fake", {}, {}).observe(str(row.ref))
+    (only,) = seen.services
+
+    def look(actual: int, later: float) -> None:
+        Deployment.objects.update(progress_at=deployment().progress_at - timedelta(seconds=later))
+        flapping = dataclasses.replace(seen, services=(dataclasses.replace(only, actual=actual),))
+        store_observation(row.pk, row.claim, plan, flapping)
+
+    look(1, 0)  # further than ever before
+    for actual in (0, 1, 0):
+        look(actual, 30)
+    assert deployment().status == DeploymentStatus.PUBLISHING
+    look(1, 20)
+    look(0, 20)
+    row = deployment()
+    assert (row.status, row.present_colour()) == ("failed", "RED")
+    assert row.error == (
+        "No progress for 120 s. entry: 0 of 1 active"
+        " (CrashLoopBackOff: back-off 10s restarting failed container)."
+    )
+    task.refresh_from_db()
+    assert (task.status, task.message) == ("failed", row.error)
+    look(0, 0)
+    assert deployment().error == row.error  # said as long as it is so
+
+
 def test_a_crash_after_the_rollout_is_told_and_stays_rolled_out(make_workflow, olga, gateway):
     workflow = make_workflow(service())
     publish(workflow, olga)

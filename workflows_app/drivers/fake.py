@@ -65,6 +65,7 @@ class _World:
     since: dict[str, datetime] = field(default_factory=dict)  # ref/service/template -> first asked for
     lingering: bool = False  # removed deployments go on ending
     fault: RuntimeFault | None = None  # raised by every call
+    refusal: RuntimeFault | None = None  # raised by calls that are to change something
 
 
 class FakeRuntime(RuntimeDriver):
@@ -89,7 +90,7 @@ class FakeRuntime(RuntimeDriver):
         cls._worlds.clear()
 
     def apply(self, plan: Plan) -> None:
-        world = self._reached()
+        world = self._reached(to_change=True)
         if self._settings["refuses"]:
             raise RuntimeFault(self._settings["refuses"], permanent=True)
         known = world.plans.get(plan.ref)
@@ -105,7 +106,7 @@ class FakeRuntime(RuntimeDriver):
         return Observation(plan.digest(), tuple(self._service(world, ref, each) for each in plan.services))
 
     def remove(self, ref: str) -> None:
-        world = self._reached()
+        world = self._reached(to_change=True)
         if not world.lingering:
             world.plans.pop(ref, None)
 
@@ -115,10 +116,11 @@ class FakeRuntime(RuntimeDriver):
             raise RuntimeFault(f"There is no replica {replica}.", permanent=True)
         return f"{replica} says nothing.\n"
 
-    def _reached(self) -> _World:
+    def _reached(self, *, to_change: bool = False) -> _World:
         world = self.world(self.name)
-        if world.fault is not None:
-            raise world.fault
+        fault = world.fault or (world.refusal if to_change else None)
+        if fault is not None:
+            raise fault
         return world
 
     def _service(self, world: _World, ref: str, plan: ServicePlan) -> ServiceState:

@@ -22,11 +22,13 @@ from kubernetes.watch.watch import iter_resp_lines
 from workflows_app.drivers.base import Observation, Plan, RuntimeDriver, RuntimeFault, Setting
 from workflows_app.drivers.kubernetes_objects import (
     MANAGED_BY,
-    PLAN,
     REF,
     SERVICE,
+    applied_note,
     deployment,
     deployment_name,
+    digest_of,
+    is_drifted,
     network_service,
     says_nothing,
     service_states,
@@ -42,6 +44,7 @@ MOST_EVENTS = 500
 FLUSH_SECONDS = 0.3  # changes of so long are told together
 MANAGER = "muster"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
+MERGE = "application/merge-patch+json"
 UNAUTHORIZED, ABSENT, GONE = 401, 404, 410
 # What repeating doesn't help: refused credentials, no such namespace, an object that is not valid.
 PERMANENT = frozenset({400, 401, 403, 404, 405, 422})
@@ -93,7 +96,11 @@ class KubernetesRuntime(RuntimeDriver):
                 body = network_service(plan, service)
                 self._call(core.patch_namespaced_service, service.id, namespace, body, **options)
             body = deployment(plan, service)
-            self._call(apps.patch_namespaced_deployment, body["metadata"]["name"], namespace, body, **options)
+            name = body["metadata"]["name"]
+            taken = self._call(apps.patch_namespaced_deployment, name, namespace, body, **options)
+            note = applied_note(taken)
+            if note is not None:
+                self._call(apps.patch_namespaced_deployment, name, namespace, note, _content_type=MERGE)
         self._delete_others(
             plan.ref,
             {deployment_name(plan.ref, service.id) for service in plan.services},
@@ -127,13 +134,28 @@ class KubernetesRuntime(RuntimeDriver):
         pods = self._list(core.list_namespaced_pod, ref)
         replica_sets = self._list(apps.list_namespaced_replica_set, ref) if pods else []
         deployments = self._list(apps.list_namespaced_deployment, ref)
-        leftovers = not deployments and bool(self._list(core.list_namespaced_service, ref))
-        plans = {each["metadata"].get("annotations", {}).get(PLAN, "") for each in deployments}
+        network = self._list(core.list_namespaced_service, ref)
+        digest = digest_of(deployments, network, pods)
+        drifted = [each for each in deployments if is_drifted(each)]
+        if digest and drifted and not {each["metadata"]["name"] for each in drifted} <= self._autoscaled():
+            digest = ""
         states = service_states(deployments, replica_sets, pods, self._settings["route"])
         if any(says_nothing(replica) for state in states for replica in state.replicas):
             warnings = self._warnings(core)
             states = service_states(deployments, replica_sets, pods, self._settings["route"], warnings)
-        return Observation(plans.pop() if len(plans) == 1 else "", states, leftovers)
+        return Observation(digest, states, leftovers=bool(network) and not deployments)
+
+    def _autoscaled(self) -> set[str]:
+        """Deployments that an autoscaler changes, which is not undone; none where the right to look is
+        missing."""
+        scaling = client.AutoscalingV1Api(self._client())
+        try:
+            found = self._call(scaling.list_namespaced_horizontal_pod_autoscaler, self._namespace())
+        except RuntimeFault as fault:
+            log.debug("No autoscalers of %s: %s", self.name, fault)
+            return set()
+        targets = [each["spec"]["scaleTargetRef"] for each in found["items"]]
+        return {target["name"] for target in targets if target["kind"] == "Deployment"}
 
     def _warnings(self, core: client.CoreV1Api) -> dict[str, str]:
         """What Kubernetes says of pods in events alone: a volume that can't be mounted, a probe that fails.

@@ -6,6 +6,8 @@ Sources of each field: contracts, workflows 12.5 and RUNTIMES 4.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ from workflows_app.drivers.base import Plan, Probe, Reason, ReplicaState, Rollou
 
 REF, SERVICE = "muster.local/ref", "muster.local/service"
 PLAN, RESTARTS = "muster.local/plan", "muster.local/restarts"
+APPLIED = "muster.local/applied"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "muster"}
 REVISION = "deployment.kubernetes.io/revision"
 TEMPLATE_HASH = "pod-template-hash"
@@ -151,6 +154,32 @@ def network_service(plan: Plan, service: ServicePlan) -> dict[str, Any]:
 # -- what does run ------------------------------------------------------------------------------------
 
 
+def applied_note(taken: Json) -> Json | None:
+    """What notes on a Deployment that its specification as it is now is ours, as a merge patch; None where
+    that is noted already. With all that the server has added, so nothing of it need be understood. (Its
+    generation would not do: that grows with each annotation, too. A label leaves it alone.)"""
+    spec = hashlib.sha256(json.dumps(taken["spec"], sort_keys=True).encode()).hexdigest()[:32]
+    if taken["metadata"].get("labels", {}).get(APPLIED) == spec:
+        return None
+    return {"metadata": {"labels": {APPLIED: spec}}}
+
+
+def is_drifted(each: Json) -> bool:
+    """Whether somebody else has changed the Deployment since it was applied."""
+    return applied_note(each) is not None
+
+
+def digest_of(deployments: Sequence[Json], network: Iterable[Json], pods: Iterable[Json]) -> str:
+    """Of the plan that all of them were made from; "" where they disagree, or something of it was deleted:
+    a Deployment whose pods are still ending, the Service of one that takes requests."""
+    plans = {each["metadata"].get("annotations", {}).get(PLAN, "") for each in deployments}
+    present = {each["metadata"]["labels"][SERVICE] for each in deployments}
+    orphaned = any(pod["metadata"].get("labels", {}).get(SERVICE) not in present for pod in pods)
+    named = {each["metadata"]["name"] for each in network}
+    cut_off = any(_ports(each) and each["metadata"]["labels"][SERVICE] not in named for each in deployments)
+    return plans.pop() if len(plans) == 1 and not orphaned and not cut_off else ""
+
+
 def service_states(
     deployments: Iterable[Json],
     replica_sets: Sequence[Json],
@@ -223,7 +252,8 @@ def _service_state(
         rollout=rollout,
         reason=reason,
         message=message,
-        updated=status.get("updatedReplicas", 0),
+        # What the controller has not yet looked at it has not updated: its count is of what was before.
+        updated=0 if not_observed(each) else status.get("updatedReplicas", 0),
         total=status.get("replicas", 0),
         replicas=tuple(replica_state(pod, newest, least, address, now) for pod in ordered),
     )
@@ -235,7 +265,7 @@ def rollout_of(each: Json) -> tuple[Rollout, Reason, str]:
     Generations first: right after a change the conditions still speak of what was before.
     """
     status = each.get("status", {})
-    if each["metadata"].get("generation", 0) > status.get("observedGeneration", 0):
+    if not_observed(each):
         return Rollout.IN_PROGRESS, Reason.ROLLING_OUT, ""
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     progressing = conditions.get("Progressing", {})
@@ -260,6 +290,11 @@ def rollout_of(each: Json) -> tuple[Rollout, Reason, str]:
     return Rollout.IN_PROGRESS, Reason.ROLLING_OUT, _failure_words(failure)
 
 
+def not_observed(each: Json) -> bool:
+    """Whether its status still speaks of an earlier specification."""
+    return each["metadata"].get("generation", 0) > each.get("status", {}).get("observedGeneration", 0)
+
+
 def _failure_words(failure: Json) -> str:
     return failure.get("message", "") if failure.get("status") == "True" else ""
 
@@ -274,7 +309,7 @@ def _all_there(each: Json) -> bool:
 def newest_hash(each: Json, replica_sets: Sequence[Json]) -> str:
     """Hash of the Deployment's newest ReplicaSet; "" while there is none of its present template."""
     metadata = each["metadata"]
-    if metadata.get("generation", 0) > each.get("status", {}).get("observedGeneration", 0):
+    if not_observed(each):
         return ""
     revision = metadata.get("annotations", {}).get(REVISION)
     for replica_set in replica_sets:
@@ -397,9 +432,13 @@ def _pod_address(pod: Json) -> str:
     return f"http://[{address}]:{ports[0]}" if ":" in address else f"http://{address}:{ports[0]}"
 
 
-def _service_address(each: Json) -> str:
+def _ports(each: Json) -> list[int]:
     containers = each["spec"]["template"]["spec"].get("containers", [])
-    ports = [port["containerPort"] for container in containers for port in container.get("ports", [])]
+    return [port["containerPort"] for container in containers for port in container.get("ports", [])]
+
+
+def _service_address(each: Json) -> str:
+    ports = _ports(each)
     metadata = each["metadata"]
     return f"http://{metadata['labels'][SERVICE]}.{metadata['namespace']}:{ports[0]}" if ports else ""
 

@@ -101,7 +101,8 @@ class Deployment(Lifecycle):
         BackgroundTask, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     changed_at = models.DateTimeField(default=timezone.now)  # when a person last asked for something
-    progress_at = models.DateTimeField(default=timezone.now)  # when counts last changed
+    progress_at = models.DateTimeField(default=timezone.now)  # when it last came further than before
+    reached = models.IntegerField(default=0)  # how far that was
     rolled_out_at = models.DateTimeField(null=True, blank=True)
     observed_at = models.DateTimeField(null=True, blank=True)
     due_at = models.DateTimeField(null=True, blank=True, default=timezone.now)
