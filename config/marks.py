@@ -109,6 +109,29 @@ def saved_filters(context: Mapping[str, Any], page: str) -> dict[str, Any]:
 
 
 @register.simple_tag
+def copy(text: Any, what: str) -> SafeString:
+    """A small button that puts `text` on the clipboard; nothing where there is nothing to copy, and not seen
+    where no script runs."""
+    if not text:
+        return SafeString("")
+    return format_html(
+        '<button type="button" class="plain copy" data-copy="{}" title="Copy {}">{}'
+        '<span class="hidden-text">Copy {}</span></button>',
+        text,
+        what,
+        icon("copy"),
+        what,
+    )
+
+
+@register.simple_tag(takes_context=True)
+def curl(context: Mapping[str, Any], path: str) -> str:
+    """The command that asks the API for what a page shows."""
+    where = context["request"].build_absolute_uri(path)
+    return f'curl -H "Authorization: Bearer $TOKEN" {where}'
+
+
+@register.simple_tag
 def icon(name: str) -> SafeString:
     """One of static/icons.svg, for decoration beside a word."""
     return format_html(

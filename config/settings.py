@@ -413,6 +413,7 @@ STATIC_ROOT = Path(env.text("MUSTER_STATIC_ROOT", str(HOME / "static")))
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise looks in at start, collected or not
 WHITENOISE_USE_FINDERS = True
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = ["config.formats"]
 USE_I18N = False
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -106,11 +106,12 @@ class ExchangeAdmin(admin.ModelAdmin):
             except (ValueError, ValidationError) as error:
                 faults = error.messages if isinstance(error, ValidationError) else str(error).split("\n")
             else:
-                self.message_user(request, f"{count} {self.exchanges} were imported.")
+                word = self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural
+                self.message_user(request, f"Imported: {count} {word}.")
                 return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Import {self.exchanges}",
+            "title": f"Import {self.opts.verbose_name_plural}",
             "opts": self.opts,
             "exchanges": self.exchanges,
             "faults": faults,

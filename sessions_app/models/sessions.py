@@ -136,6 +136,11 @@ class BootSession(Lifecycle):
             return f"by hand: {ByHand(self.operation).label}"
         return f"{self.operation} · {self.template_name}"
 
+    @property
+    def api_path(self) -> str:
+        """Where the API has it; BOS does not see what is done by hand."""
+        return f"/api/v1/sessions/{self.uuid}/" if self.by_hand else f"/apis/bos/v2/sessions/{self.name}"
+
     def event(self, name: str, **data: Any) -> dict[str, Any]:
         """Keywords of `record_event` for this session, in the documented form (seed 004).
 

@@ -2,8 +2,9 @@
 
 import { flashChanges, startLive } from "./live.js";
 import { startMap } from "./nodemap.js";
+import { startTicks } from "./ticks.js";
 import { startTimes } from "./times.js";
-import { startAutoForms, startDialogs, startKeys, startLogs, startOnce, startSwitches, startTitle, startToasts, startTypedCounts } from "./ui.js";
+import { startAutoForms, startCopies, startDialogs, startKeys, startLogs, startOnce, startSwitches, startTitle, startToasts, startTypedCounts } from "./ui.js";
 
 startTimes();
 startSwitches();
@@ -15,6 +16,8 @@ startKeys();
 startLogs();
 startOnce();
 startTitle();
+startCopies();
+startTicks();
 flashChanges();
 startMap();
 startLive();

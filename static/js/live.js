@@ -4,6 +4,7 @@
 //   <section data-live="session:UUID node" hx-get="…" hx-trigger="refresh" hx-swap="innerMorph">
 
 import { Stream, numberOf } from "./stream.js";
+import { ago } from "./times.js";
 
 const AT_MOST_EVERY = 1000;
 const SHARE = 8; // a part that took 1 s to fetch is fetched every 8 s at most: a slow server gets room
@@ -13,6 +14,7 @@ const listeners = new Set();
 let seen = 0;
 let state = "reconnecting";
 let since = Date.now();
+let heard = 0; // when the last event came
 let port = null;
 
 const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
@@ -47,13 +49,13 @@ export function startLive() {
       else if (data.kind === "state") show(data.state);
       else if (data.kind === "gap") refreshAll();
     };
-    port.postMessage(hello);
+    join(hello);
     addEventListener("online", () => port.postMessage({ kind: "hurry" }));
     addEventListener("pagehide", () => port.postMessage({ kind: "bye" }));
     // Back from the browser's page cache: what happened meanwhile is unknown here.
     addEventListener("pageshow", (event) => {
       if (!event.persisted) return;
-      port.postMessage({ ...hello, cursor: String(seen) });
+      join({ ...hello, cursor: String(seen) });
       refreshAll();
     });
   }
@@ -61,6 +63,19 @@ export function startLive() {
   setInterval(() => {
     if (state !== "live" && Date.now() - since > POLL) refreshAll();
   }, POLL);
+}
+
+/** Says hello to the worker, under a lock that tells it when this tab is no more, even if it crashed. */
+function join(hello) {
+  const lock = `muster-tab-${Date.now()}-${Math.random()}`;
+  if (!navigator.locks) {
+    port.postMessage(hello);
+    return;
+  }
+  navigator.locks.request(lock, () => {
+    port.postMessage({ ...hello, lock });
+    return new Promise((release) => addEventListener("pagehide", release, { once: true }));
+  });
 }
 
 /** The event in the form that this page's parts understand; null for what is none of ours. */
@@ -83,6 +98,7 @@ function take(event) {
   // After a reset numbers may be lower than before: the server's history is another one.
   if (event.number <= seen && event.event !== "stream-reset") return;
   if (event.id) seen = event.number; // the last of a run has the id
+  heard = Date.now();
   const news = read(event);
   if (!news) return;
   for (const listener of listeners) listener(news);
@@ -163,8 +179,9 @@ function draw() {
     parts[0].ariaHidden = "true";
     parts[1].className = "word";
     badge.replaceChildren(...parts);
-    badge.title = word;
   }
+  // The exact time behind the word, for who points at it; never read out.
+  badge.title = state === "live" && heard ? `live; last change ${ago(new Date(heard))}` : word;
   if (badge.dataset.state === state) return;
   badge.dataset.state = state;
 }

@@ -42,8 +42,20 @@ function open(hello) {
   );
 }
 
+/** A tab is gone: said so, or crashed. `lock` is the one under which it came; it may have come back since. */
+function leave(port, lock) {
+  if (port.lock !== lock) return;
+  ports.delete(port);
+  if (ports.size) return;
+  stream?.stop();
+  stream = null;
+}
+
 function join(port, hello) {
   ports.add(port);
+  port.lock = hello.lock;
+  // A tab holds its lock while it lives; the browser gives it to us when it does not, however it ended.
+  if (hello.lock) navigator.locks.request(hello.lock, () => leave(port, hello.lock));
   if (!stream || who !== hello.who || state === "refused") {
     open(hello);
     return;
@@ -64,12 +76,8 @@ self.onconnect = (connection) => {
   port.onmessage = ({ data }) => {
     if (data.kind === "hello") join(port, data);
     else if (data.kind === "hurry") stream?.hurry();
-    else if (data.kind === "bye") {
-      ports.delete(port);
-      if (!ports.size) {
-        stream?.stop();
-        stream = null;
-      }
-    }
+    else if (data.kind === "bye") leave(port, port.lock);
+    else if (data.kind === "tabs") port.postMessage({ tabs: ports.size }); // for consoles and tests
   };
+  port.onclose = () => leave(port, port.lock); // where there are no locks: plain http, newer browsers
 };

@@ -154,14 +154,41 @@ export function startKeys() {
   });
 }
 
-/** The tab's title says how many things need a person; the rail knows. */
+/** Buttons that put a name, an id or a command on the clipboard. */
+export function startCopies() {
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    await toClipboard(button.dataset.copy, button);
+    button.dataset.done = "";
+    setTimeout(() => delete button.dataset.done, 1500);
+  });
+}
+
+/** Browsers give `navigator.clipboard` to https and localhost only. */
+async function toClipboard(text, beside) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const field = Object.assign(document.createElement("textarea"), { value: text, className: "hidden-text" });
+  beside.after(field); // inside an open dialog: what is outside of it can't be selected
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+  beside.focus();
+}
+
+/** The tab's title and its icon say how many things need a person; the rail knows. */
 export function startTitle() {
   const plain = document.title;
+  const link = document.querySelector("link[rel=icon]");
+  if (!link?.dataset.attention) return;
+  link.dataset.calm = link.getAttribute("href");
   const write = () => {
     let sum = 0;
     document.querySelectorAll(".rail .count").forEach((count) => (sum += Number.parseInt(count.textContent.replace(/\D/g, ""), 10) || 0));
     const title = sum ? `(${sum}) ${plain}` : plain;
     if (document.title !== title) document.title = title;
+    const icon = sum ? link.dataset.attention : link.dataset.calm;
+    if (link.getAttribute("href") !== icon) link.setAttribute("href", icon);
   };
   write();
   document.addEventListener("htmx:after:swap", write);

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Error
 
 from tests.base import wait_until
 from tests.browser.screenshots import NODE, pages
@@ -26,6 +27,15 @@ def said_of(page, keys):
     for key in keys:
         page.keyboard.press(key)
     return page.inner_text("[data-said]")
+
+
+def serious(result, where):
+    """What axe holds against a page: {where and rule: the first parts that break it}."""
+    return {
+        f"{where} {violation['id']}": [node["html"][:160] for node in violation["nodes"][:3]]
+        for violation in result.response["violations"]
+        if violation["impact"] in {"serious", "critical"}
+    }
 
 
 # -- every page ----------------------------------------------------------------------------------------
@@ -53,10 +63,7 @@ def test_no_page_breaks_the_policy_or_says_an_error_and_axe_finds_nothing_seriou
         page.wait_for_load_state("load")
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
-            for violation in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]:
-                if violation["impact"] in {"serious", "critical"}:
-                    nodes = [node["html"][:160] for node in violation["nodes"][:3]]
-                    found[f"{name} {theme} {violation['id']}"] = nodes
+            found |= serious(Axe().run(page, options={"resultTypes": ["violations"]}), f"{name} {theme}")
         page.emulate_media(color_scheme="light")
         if name != "not-found" and complaints:  # Chromium reports the 404 of the page itself
             found[f"{name} console"] = list(complaints)
@@ -146,6 +153,26 @@ def test_two_tabs_share_one_stream_and_both_are_live(olga, context, place):
     place.python("-m", "tests.browser.act", "fail", place.session, "x1000c0s2b1n0")
     for page in (olga, second):
         page.locator("#session-live", has_text="x1000c0s2b1n0").wait_for()
+
+
+TABS = """() => new Promise((told) => {
+  const url = new URL("/static/js/stream-worker.js", location);
+  const { port } = new SharedWorker(url, { type: "module", name: "muster" });
+  port.onmessage = ({ data }) => told(data.tabs);
+  port.postMessage({ kind: "tabs" });
+})"""
+
+
+def test_a_tab_that_crashes_leaves_the_shared_worker(olga, context, place):
+    open_session(olga, place)
+    second = context.new_page()
+    open_session(second, place)
+    assert olga.evaluate(TABS) == 2
+    with second.expect_event("crash"), pytest.raises(Error):
+        second.goto("chrome://crash")
+    wait_until(lambda: olga.evaluate(TABS) == 1, what="the worker to forget the tab")
+    place.python("-m", "tests.browser.act", "fail", place.session, "x1000c0s3b0n0")
+    olga.locator("#session-live", has_text="x1000c0s3b0n0").wait_for()
 
 
 def test_a_session_is_started_and_watched_to_its_end_though_the_web_process_dies(olga, place):
