@@ -146,11 +146,12 @@ class ScriptedBmc:
         if reply.fault == "reset":
             assert request.transport
             request.transport.abort()
-        content = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
+        body = reply.body if isinstance(reply.body, str | bytes) else json.dumps(reply.body)
+        content = body.encode() if isinstance(body, str) else body
         return web.Response(
             status=reply.status,
             headers=reply.headers,
-            text=None if reply.body is None else content,
+            body=None if reply.body is None else content,
             content_type="application/json",
         )
 

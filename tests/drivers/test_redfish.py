@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -387,6 +389,11 @@ class TestHabits:
         assert bmc.asked() == ["GET system", "POST reset", "GET system", "POST system/Actions/Oem.Reset"]
 
 
+def packed_reply(text: str) -> Reply:
+    """An answer of a BMC that compresses."""
+    return Reply(body=gzip.compress(text.encode()), headers={"Content-Encoding": "gzip"})
+
+
 class TestFaults:
     @pytest.mark.parametrize(
         ("reply", "reason", "error"),
@@ -431,11 +438,22 @@ class TestFaults:
         }
         assert act(redfish_target(bmc.address, Action.ON, boot=PXE))[0].ok
 
-    def test_an_endless_answer_is_cut_off(self, bmc: ScriptedBmc, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_an_endless_answer_is_cut_off(
+        self, bmc: ScriptedBmc, monkeypatch: pytest.MonkeyPatch, packed: bool
+    ) -> None:
         monkeypatch.setattr("sessions_app.drivers.bmc_http.ANSWER_BYTES_MOST", 10_000)
-        bmc.script("GET", SYSTEM, Reply(body={"Padding": "x" * 20_000}))
+        body = json.dumps({"Padding": "x" * 20_000})
+        bmc.script("GET", SYSTEM, packed_reply(body) if packed else Reply(body=body))
         (result,) = act(redfish_target(bmc.address, Action.STATE))
-        assert (result.reason, result.error) == (Reason.REFUSED, "BMC's answer is not valid HTTP")
+        assert (result.reason, result.error) == (Reason.REFUSED, "BMC's answer is too long")
+
+    def test_a_packed_answer_is_read(self, bmc: ScriptedBmc) -> None:
+        broken = Reply(body=b"\x1f\x8b no gzip", headers={"Content-Encoding": "gzip"})
+        bmc.script("GET", SYSTEM, packed_reply(json.dumps({**bmc.system, "PowerState": "On"})), broken)
+        target = redfish_target(bmc.address, Action.STATE)
+        assert act(target)[0].power is Power.ON
+        assert act(target)[0].error == "BMC's answer is not valid HTTP"
 
     def test_a_reset_connection_is_read_again_but_never_switched_again(self, bmc: ScriptedBmc) -> None:
         bmc.script("GET", SYSTEM, Reply(fault="reset"))
