@@ -82,7 +82,7 @@ class ComponentsView(ComponentsBase):
         phase, status = query.get("phase", ""), query.get("status", "")
         wanted = set(status.split(",")) if status else set()
         size = query_number(query, "page_size", PAGE_SIZE)
-        return answer(self._page(with_relations(nodes), size, phase, wanted))
+        return answer(self._page(with_relations(nodes, many=True), size, phase, wanted))
 
     @staticmethod
     def _page(nodes: QuerySet[Node], size: int, phase: str, status: set[str]) -> list[dict[str, Any]]:
@@ -159,7 +159,9 @@ def _in_order(ids: Iterable[int]) -> list[dict[str, Any]]:
     ids = list(ids)
     rows: dict[int, Node] = {}
     for part in chunks(ids):
-        rows.update((node.pk, node) for node in with_relations(Node.objects.filter(id__in=part)))
+        rows.update(
+            (node.pk, node) for node in with_relations(Node.objects.filter(id__among=part), many=True)
+        )
     return component_documents(rows[pk] for pk in ids if pk in rows)
 
 

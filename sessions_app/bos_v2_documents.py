@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 
 from sessions_app.bos import seconds
 from sessions_app.counts import chunks
@@ -49,9 +49,18 @@ def session_document(session: BootSession) -> dict[str, Any]:
 POWERING_ON, POWERING_OFF, CONFIGURING = "powering_on", "powering_off", "configuring"
 
 
-def with_relations(nodes: QuerySet[Node]) -> QuerySet[Node]:
-    """What a component's document needs of other tables."""
-    return nodes.select_related("desired", "staged", "actual", "session", "staged_session")
+RELATIONS = ("desired", "staged", "actual", "session", "staged_session")
+
+
+def with_relations(nodes: QuerySet[Node], *, many: bool = False) -> QuerySet[Node]:
+    """What a component's document needs of other tables: joined for one; for `many`, which share most of it,
+    each row of those once. A session's list of names is as long as the session is large."""
+    if many:
+        sessions = BootSession.objects.only("name")
+        prefetches = (Prefetch(name, sessions) for name in RELATIONS[3:])
+        return nodes.prefetch_related(*RELATIONS[:3], *prefetches)
+    texts = (f"{name}__{text}" for name in RELATIONS[3:] for text in ("components", "limit"))
+    return nodes.select_related(*RELATIONS).defer(*texts)
 
 
 def phases_of(nodes: Iterable[Node]) -> dict[int, str]:
@@ -60,7 +69,7 @@ def phases_of(nodes: Iterable[Node]) -> dict[int, str]:
     found: dict[int, str] = {}
     for ids in chunks(owners):
         # Whose row it is, is compared here: SQLite would begin a join on it with all rows of the session.
-        rows = NodePhase.objects.open().filter(node_id__in=ids).exclude(step="")
+        rows = NodePhase.objects.open().filter(node_id__among=ids).exclude(step="")
         for node_id, session_id, phase, step in rows.values_list(
             "node_id", "session_id", "phase__name", "step"
         ):

@@ -170,7 +170,7 @@ def fail_stuck_rows(session: BootSession, now: datetime) -> None:
     for found in reached.values():
         counts.moved(session.pk, found["phase_id"], found["category"], Category.FAILED, [found["node__name"]])
     for ids in chunks(found["id"] for found in reached.values()):
-        NodePhase.objects.filter(id__in=ids).move(
+        NodePhase.objects.filter(id__among=ids).move(
             Category.FAILED, step=Step.NONE, error=STUCK, stopped_at=now
         )
     counts.write(now)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from math import prod
 
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
@@ -25,25 +27,7 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+)(?:/(\d+))?)?")
 # -- written -------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Pattern:
-    """Names that differ in numbers only: the texts between, and for each number the values it takes."""
-
-    texts: tuple[str, ...]
-    widths: tuple[int, ...]  # digits of a zero-padded number, 0 = not padded
-    axes: tuple[tuple[int, ...], ...]
-
-    @property
-    def count(self) -> int:
-        return prod(len(axis) for axis in self.axes)
-
-    def __str__(self) -> str:
-        parts = [self.texts[0]]
-        for text, width, axis in zip(self.texts[1:], self.widths, self.axes, strict=True):
-            ranges = [_written(first, last, width) for first, last in _runs(axis)]
-            alone = len(axis) == 1
-            parts += [ranges[0] if alone else f"[{','.join(ranges)}]", text]
-        return "".join(parts)
+Axis = int | tuple[int, ...]  # what one number of a pattern may be: itself, or several
 
 
 def patterns(names: Iterable[str]) -> list[tuple[str, int]]:
@@ -52,13 +36,18 @@ def patterns(names: Iterable[str]) -> list[tuple[str, int]]:
     Greedy: axis after axis, patterns that are equal in all other axes become one. The same names always
     give the same patterns, and ClusterShell reads them back to the same names.
     """
-    found = _as_patterns(set(names))
-    if not found:
-        return []
-    for axis in reversed(range(max(len(pattern.axes) for pattern in found))):
-        found = _merge(found, axis)
-    found.sort(key=lambda pattern: (pattern.texts, pattern.axes))
-    return [(str(pattern), pattern.count) for pattern in found]
+    found = []
+    for (texts, widths), members in _alike(set(names)).items():
+        patterns: list[tuple[Axis, ...]] = list(members)
+        for axis in reversed(range(len(widths))):
+            patterns = _merge(patterns, axis)
+        for pattern in patterns:
+            axes = tuple(axis if isinstance(axis, tuple) else (axis,) for axis in pattern)
+            found.append((texts, axes, widths))
+    found.sort()
+    return [
+        (_written(texts, widths, axes), prod(len(axis) for axis in axes)) for texts, axes, widths in found
+    ]
 
 
 def fold(names: Iterable[str], most: int = MOST_PATTERNS) -> str:
@@ -69,36 +58,44 @@ def fold(names: Iterable[str], most: int = MOST_PATTERNS) -> str:
     return f"{text} and {rest} more" if rest else text
 
 
-def _as_patterns(names: set[str]) -> list[_Pattern]:
-    split = [_NUMBER.split(name) for name in names]
-    padded: dict[tuple[tuple[str, ...], int], set[int]] = {}
-    for parts in split:
-        for place, digits in enumerate(parts[1::2]):
-            if len(digits) > 1 and digits[0] == "0":
-                padded.setdefault((tuple(parts[::2]), place), set()).add(len(digits))
-    found = []
-    for parts in split:
-        texts, numbers = tuple(parts[::2]), parts[1::2]
-        widths = tuple(
-            len(digits) if len(digits) in padded.get((texts, place), ()) else 0
-            for place, digits in enumerate(numbers)
-        )
-        found.append(_Pattern(texts, widths, tuple((int(digits),) for digits in numbers)))
-    return found
+@lru_cache(maxsize=65_536)  # pages fold the same names again and again
+def _split(name: str) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The texts between its numbers, the numbers, how many digits each has, and the places of those that
+    begin with a zero."""
+    parts = _NUMBER.split(name)
+    digits = parts[1::2]
+    padded = tuple(place for place, text in enumerate(digits) if text[0] == "0" and len(text) > 1)
+    return tuple(parts[::2]), tuple(map(int, digits)), tuple(map(len, digits)), padded
 
 
-def _merge(found: list[_Pattern], axis: int) -> list[_Pattern]:
-    groups: dict[tuple[object, ...], list[_Pattern]] = {}
+def _alike(names: set[str]) -> dict[tuple[tuple[str, ...], tuple[int, ...]], list[tuple[int, ...]]]:
+    """By texts and by digits of the zero-padded numbers (0: not padded): the numbers of each name."""
+    split = [_split(name) for name in names]
+    padded = {(texts, place, lengths[place]) for texts, _, lengths, padded in split for place in padded}
+    alike: dict[tuple[tuple[str, ...], tuple[int, ...]], list[tuple[int, ...]]] = {}
+    plain: dict[int, tuple[int, ...]] = {}
+    for texts, numbers, lengths, _ in split:
+        if padded:
+            widths = tuple(
+                length if (texts, place, length) in padded else 0 for place, length in enumerate(lengths)
+            )
+        else:
+            widths = plain.setdefault(len(lengths), (0,) * len(lengths))
+        alike.setdefault((texts, widths), []).append(numbers)
+    return alike
+
+
+def _merge(found: list[tuple[Axis, ...]], axis: int) -> list[tuple[Axis, ...]]:
+    groups: dict[tuple[Axis, ...], list[Axis]] = {}
     for pattern in found:
-        others = pattern.axes[:axis] + pattern.axes[axis + 1 :]
-        groups.setdefault((pattern.texts, pattern.widths, others), []).append(pattern)
+        groups.setdefault(pattern[:axis] + pattern[axis + 1 :], []).append(pattern[axis])
     merged = []
-    for group in groups.values():
-        first = group[0]
-        if axis < len(first.axes) and len(group) > 1:
-            values = tuple(sorted(value for pattern in group for value in pattern.axes[axis]))
-            first = _Pattern(first.texts, first.widths, (*first.axes[:axis], values, *first.axes[axis + 1 :]))
-        merged.append(first)
+    for others, values in groups.items():
+        value = values[0]
+        if len(values) > 1:
+            flat = (one if isinstance(one, tuple) else (one,) for one in values)
+            value = tuple(sorted(chain.from_iterable(flat)))
+        merged.append((*others[:axis], value, *others[axis:]))
     return merged
 
 
@@ -112,9 +109,15 @@ def _runs(values: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _written(first: int, last: int, width: int) -> str:
-    start = str(first).zfill(width)
-    return start if first == last else f"{start}-{str(last).zfill(width)}"
+def _written(texts: tuple[str, ...], widths: tuple[int, ...], axes: tuple[tuple[int, ...], ...]) -> str:
+    parts = [texts[0]]
+    for text, width, axis in zip(texts[1:], widths, axes, strict=True):
+        ranges = [
+            f"{first:0{width}}" + (f"-{last:0{width}}" if last != first else "")
+            for first, last in _runs(axis)
+        ]
+        parts += [ranges[0] if len(axis) == 1 else f"[{','.join(ranges)}]", text]
+    return "".join(parts)
 
 
 # -- typed ---------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def plan(*, action: str, ids: Iterable[int], busy: str = REFUSE) -> Plan:
     rows: dict[int, str] = {}
     reasons: dict[str, list[str]] = defaultdict(list)
     for part in chunks(ids):
-        found = Node.objects.filter(id__in=part).values_list("id", "name", "bmc_id", "locked")
+        found = Node.objects.filter(id__among=part).values_list("id", "name", "bmc_id", "locked")
         for pk, name, bmc_id, locked in found:
             if bmc_id is None:
                 reasons["without a BMC"].append(name)
@@ -186,7 +186,7 @@ def _begin(
         # Their boot sessions are over for these nodes.
         taken = {name for one in made.held if not one.by_hand for name in one.nodes}
         for part in chunks(pk for pk, name in made.nodes if name in taken):
-            Node.objects.filter(id__in=part).update(enabled=False)
+            Node.objects.filter(id__among=part).update(enabled=False)
     boot_set = BootSet.objects.create(
         session=session, name="nodes", position=0, node_count=count, started_at=now
     )
@@ -218,4 +218,4 @@ def _domain_of(ids: list[int]) -> Domain | None:
 
 
 def _domains(ids: list[int]) -> Iterable[int | None]:
-    return Node.objects.filter(id__in=ids).order_by().values_list("domain_id", flat=True).distinct()
+    return Node.objects.filter(id__among=ids).order_by().values_list("domain_id", flat=True).distinct()

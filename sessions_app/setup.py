@@ -157,7 +157,7 @@ def own(session: BootSession, boot_set: BootSet, node_ids: Iterable[int], now: d
     first = boot_set.phases.order_by("position").values("id", "name")[0]
     for ids in chunks(node_ids):
         _desire(session, boot_set, ids, now)
-        rows = NodePhase.objects.filter(phase_id=first["id"], node_id__in=ids)
+        rows = NodePhase.objects.filter(phase_id=first["id"], node_id__among=ids)
         rows.update(step=FIRST_STEP[first["name"]], step_at=now, due_at=now)
         wait_for_claims(rows, ids, now)
 
@@ -166,15 +166,15 @@ def wait_for_claims(rows: NodePhaseQuerySet, node_ids: list[int], now: datetime)
     """Make those of `rows` due later whose node another row's worker may still be talking to: when its claim
     has lapsed. `rows` are due now and not claimed."""
     busy = (
-        NodePhase.objects.filter(node_id__in=node_ids, claimed_until__gt=now)
-        .exclude(id__in=rows.filter(node_id__in=node_ids).values("id"))
+        NodePhase.objects.filter(node_id__among=node_ids, claimed_until__gt=now)
+        .exclude(id__in=rows.filter(node_id__among=node_ids).values("id"))
         .values("node_id")
         .annotate(until=Max("claimed_until"))
     )
     for row in busy:
         rows.filter(node_id=row["node_id"]).update(due_at=row["until"])
     # Of sessions that were deleted while a worker was at it.
-    held = Node.objects.filter(id__in=node_ids, busy_until__gt=now)
+    held = Node.objects.filter(id__among=node_ids, busy_until__gt=now)
     for node_id, until in held.values_list("id", "busy_until"):
         rows.filter(node_id=node_id).update(due_at=until)
 
@@ -215,7 +215,7 @@ def _desire(session: BootSession, boot_set: BootSet, ids: list[int], now: dateti
         values["actual_configuration"] = ""  # asked for by name: applied again
     if session.operation == Operation.REBOOT:
         values |= {"actual": None, "actual_at": None, "actual_configuration": ""}
-    Node.objects.filter(id__in=ids).update(**values)
+    Node.objects.filter(id__among=ids).update(**values)
 
 
 def _stage(session: BootSession, boot_set: BootSet, node_ids: list[int], now: datetime) -> None:
@@ -223,7 +223,7 @@ def _stage(session: BootSession, boot_set: BootSet, node_ids: list[int], now: da
     artifacts: BootArtifacts | None = boot_set.artifacts
     take_over(node_ids, session, now, staged=True)
     for ids in chunks(node_ids):
-        Node.objects.filter(id__in=ids).update(
+        Node.objects.filter(id__among=ids).update(
             staged=artifacts,
             staged_configuration=boot_set.configuration,
             staged_session=session,
@@ -252,11 +252,7 @@ def owned_rows(
     node_ids: Iterable[int], owner: str = "session", *, other_than: int = 0, by_hand: bool = True
 ) -> Iterator[NodePhaseQuerySet]:
     """Open rows of these nodes in the running sessions that own them (`session`), or for which they wait
-    (`staged_session`); in parts. With the former, those of actions that switch them by hand (`by_hand`).
-
-    Matched here, not by a join on the session: SQLite begins such a join with all rows of the session, once
-    for each node.
-    """
+    (`staged_session`); in parts. With the former, those of actions that switch them by hand (`by_hand`)."""
     switching: list[int] = []
     if owner == "session" and by_hand:
         running = BootSession.objects.filter(by_hand=True, status=SessionStatus.RUNNING)
@@ -264,18 +260,12 @@ def owned_rows(
         switching = list(running.values_list("id", flat=True))
     for ids in chunks(node_ids):
         if switching:
-            hand = NodePhase.objects.open().filter(node_id__in=ids, session_id__in=switching)
-            found_by_hand = list(hand.values_list("id", flat=True))
-            if found_by_hand:
-                yield NodePhase.objects.filter(id__in=found_by_hand)
-        nodes = Node.objects.filter(id__in=ids, **{f"{owner}__status": SessionStatus.RUNNING})
+            yield NodePhase.objects.open().filter(node_id__among=ids, session_id__in=switching)
+        rows = NodePhase.objects.open().exclude(session_id=other_than)
+        rows = rows.filter(node_id__among=ids, session__status=SessionStatus.RUNNING)
         if owner == "staged_session":
-            nodes = nodes.filter(staged_session__stage=True).exclude(session=F("staged_session"))
-        owners = dict(nodes.exclude(**{owner: other_than}).values_list("id", f"{owner}_id"))
-        rows = NodePhase.objects.open().filter(node_id__in=list(owners))
-        found = rows.values_list("id", "node_id", "session_id")
-        for part in chunks(pk for pk, node_id, session_id in found if owners[node_id] == session_id):
-            yield NodePhase.objects.filter(id__in=part)
+            rows = rows.filter(session__stage=True).exclude(node__session=F("session"))
+        yield rows.filter(**{f"node__{owner}": F("session")})
 
 
 def held_nodes(node_ids: Iterable[int], *, other_than: int = 0) -> set[int]:
@@ -296,10 +286,10 @@ def exclude_rows(rows: NodePhaseQuerySet, reason: str, now: datetime) -> dict[in
     ids = list(rows.unfinished().values_list("id", flat=True))
     found: list[dict[str, Any]] = []
     for part in chunks(ids):
-        held = NodePhase.objects.filter(id__in=part).open().select_for_update().order_by("id")
+        held = NodePhase.objects.filter(id__among=part).open().select_for_update().order_by("id")
         part = list(held.values_list("id", flat=True))
-        found += NodePhase.objects.filter(id__in=part).values(*EXCLUDED_FIELDS)
-        NodePhase.objects.filter(id__in=part).move(
+        found += NodePhase.objects.filter(id__among=part).values(*EXCLUDED_FIELDS)
+        NodePhase.objects.filter(id__among=part).move(
             Category.EXCLUDED, step=Step.NONE, due_at=None, error=reason, stopped_at=now
         )
     counts = Counts()

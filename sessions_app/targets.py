@@ -144,7 +144,7 @@ def _candidates(ids: set[int]) -> list[Candidate]:
     fields = ("id", "name", "arch", "domain_id", "hardware_enabled", "locked")
     found = []
     for start in range(0, len(ordered), NAMES_AT_ONCE):
-        part = Node.objects.filter(id__in=ordered[start : start + NAMES_AT_ONCE])
+        part = Node.objects.filter(id__among=ordered[start : start + NAMES_AT_ONCE])
         found += [Candidate(*row) for row in part.values_list(*fields)]
     return found
 

@@ -134,7 +134,7 @@ def claim_due(
     with transaction.atomic():
         due = rows.order_by("due_at").select_for_update(skip_locked=True)
         ids = list(due.values_list("id", flat=True)[:most])
-        NodePhase.objects.filter(id__in=ids).update(claim=claim, due_at=until, claimed_until=until)
+        NodePhase.objects.filter(id__among=ids).update(claim=claim, due_at=until, claimed_until=until)
     return read_claimed(ids, claim, retry_policy)
 
 
@@ -147,7 +147,7 @@ def of_kind(rows: NodePhaseQuerySet, *, configuring: bool) -> NodePhaseQuerySet:
 
 def read_claimed(ids: Sequence[int], claim: int, retry_policy: int) -> list[Work]:
     """Those of these rows that `claim` still holds, with their facts."""
-    rows = NodePhase.objects.filter(claim=claim, id__in=ids).order_by("id").values(*FIELDS)
+    rows = NodePhase.objects.filter(claim=claim, id__among=ids).order_by("id").values(*FIELDS)
     return [_work(row, claim, retry_policy) for row in rows]
 
 
@@ -260,7 +260,7 @@ def write(done: Sequence[Done]) -> int:
 
 def _still_held(done: Sequence[Done]) -> list[Done]:
     held = dict(
-        NodePhase.objects.filter(id__in=[item.work.id for item in done], category__in=OPEN)
+        NodePhase.objects.filter(id__among=[item.work.id for item in done], category__in=OPEN)
         .select_for_update()
         .order_by("id")
         .values_list("id", "claim")
@@ -298,7 +298,7 @@ def _move_rows(items: list[Done], now: datetime, counts: Counts) -> None:
         values["started_at"] = now
     if move.category not in OPEN:
         values["stopped_at"] = now
-    NodePhase.objects.filter(id__in=[item.work.id for item in items]).move(move.category, **values)
+    NodePhase.objects.filter(id__among=[item.work.id for item in items]).move(move.category, **values)
     for item in items:
         work = item.work
         counts.moved(work.session_id, work.phase_id, category, move.category, [work.node])
@@ -315,7 +315,7 @@ def _catch_early_reports(done: Sequence[Done], now: datetime) -> None:
     """
     waiting = [item.work.id for item in done if item.move.step == Step.AWAIT_REPORT]
     if waiting:
-        NodePhase.objects.filter(id__in=waiting, node__actual__isnull=False).update(due_at=now)
+        NodePhase.objects.filter(id__among=waiting, node__actual__isnull=False).update(due_at=now)
 
 
 def _go_on(done: Sequence[Done], now: datetime, counts: Counts) -> list[Done]:
@@ -326,7 +326,9 @@ def _go_on(done: Sequence[Done], now: datetime, counts: Counts) -> list[Done]:
         following = items[0].work.following_id
         if following is None:
             continue
-        rows = NodePhase.objects.filter(phase_id=following, node_id__in=[item.work.node_id for item in items])
+        rows = NodePhase.objects.filter(
+            phase_id=following, node_id__among=[item.work.node_id for item in items]
+        )
         if _nothing_to_configure(items[0]):
             rows.move(Category.SUCCEEDED, started_at=now, stopped_at=now)
             nodes = [item.work.node for item in items]
@@ -388,7 +390,7 @@ def _update_nodes(done: Sequence[Done], ended: set[int], now: datetime) -> None:
         if said is not None:
             values["error"] = said
         if values:
-            Node.objects.filter(id__in=sorted(item.work.node_id for item in items)).update(**values)
+            Node.objects.filter(id__among=[item.work.node_id for item in items]).update(**values)
         discovered += [
             Node(id=item.work.node_id, system=item.result.system)
             for item in items

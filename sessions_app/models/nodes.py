@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -287,6 +288,7 @@ class BootToken(models.Model):
         return secrets.same(digest, self.digest) or secrets.same(digest, self.previous_digest)
 
 
-def natural(name: str) -> list[Any]:
+@lru_cache(maxsize=65_536)  # the inventory's names are the same on each request
+def natural(name: str) -> tuple[Any, ...]:
     """A sort key under which x9 comes before x10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
@@ -17,9 +16,6 @@ from sessions_app.selectors.search import group_names
 from sessions_app.states import Reach
 
 FIELDS = ("nodes", "state", "role", "group", "session", "bmc")
-
-
-_natural = lru_cache(maxsize=65_536)(natural)  # the inventory's names are the same on each request
 
 
 class Named(NamedTuple):
@@ -71,7 +67,7 @@ def pick(user: Any, query: QueryDict) -> Picked:
             return Picked(wrong=str(error))
         picked.unknown = selection.unknown
         rows = {name: rows[name] for name in selection.names}
-    picked.nodes = [Named(rows[name], name) for name in sorted(rows, key=_natural)]
+    picked.nodes = [Named(rows[name], name) for name in sorted(rows, key=natural)]
     return picked
 
 

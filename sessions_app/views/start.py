@@ -144,7 +144,9 @@ def _takes_from(ids: list[int]) -> list[tuple[str, str, int, str]]:
     """Running sessions that lose nodes, with how many and which."""
     lost: dict[tuple[str, str], list[str]] = defaultdict(list)
     for start in range(0, len(ids), 5000):
-        busy = Node.objects.filter(id__in=ids[start : start + 5000], enabled=True, session__status="running")
+        busy = Node.objects.filter(
+            id__among=ids[start : start + 5000], enabled=True, session__status="running"
+        )
         for name, session, uuid in busy.values_list("name", "session__name", "session__uuid"):
             lost[session, str(uuid)].append(name)
     return [(name, uuid, len(nodes), fold(nodes, most=12)) for (name, uuid), nodes in lost.items()]

@@ -6,7 +6,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from sessions_app.models import NodePhase
+from sessions_app import setup
+from sessions_app.models import Node, NodePhase
 from tests.pages import rows
 
 pytestmark = pytest.mark.django_db
@@ -58,11 +59,31 @@ def test_queries_are_few_and_as_many_for_many_rows(ada, people):
 @pytest.mark.skipif(
     connection.vendor != "sqlite", reason="PostgreSQL plans by statistics that tests have not"
 )
-@pytest.mark.parametrize("of", ["row", "session"])
+@pytest.mark.parametrize("of", ["rows", "session", "owners"])
 def test_sqlite_looks_for_a_nodes_failures_among_its_own_rows(of):
     """And not among all of its session's, for each node anew: with 10,000 nodes that took minutes."""
-    rows_of = {"row": NodePhase.objects.filter(id__in=[1, 2]), "session": NodePhase.objects.of_session(1)}[of]
-    assert "USING INDEX node_phase_session (session_id=? AND node_id=?)" in rows_of.unfinished().explain()
+    rows_of = {
+        "rows": NodePhase.objects.filter(id__among=[1, 2]),
+        "session": NodePhase.objects.of_session(1),
+        "owners": next(setup.owned_rows([1, 2])),
+    }[of]
+    plan = rows_of.unfinished().explain()
+    assert "SEARCH U0 USING INDEX node_phase_session (session_id=? AND node_id=?)" in plan
+    assert of != "owners" or "nodephase USING INDEX node_phase_session (session_id=? AND node_id=?)" in plan
+
+
+def test_ids_among_many_are_found_by_one_parameter(people):
+    nodes = rows.make_fleet(8)
+    wanted = {node.pk for node in nodes[:3]}
+    with CaptureQueriesContext(connection) as seen:
+        found = Node.objects.filter(id__among=[*wanted, 0]).values_list("id", flat=True)
+        assert set(found) == wanted
+        assert set(Node.objects.filter(bmc_id__among={nodes[0].bmc_id}).values_list("name", flat=True)) == {
+            node.name for node in nodes[:2]
+        }
+        assert not Node.objects.filter(id__among=[]).exists()
+        assert Node.objects.exclude(id__among=wanted).count() == len(nodes) - len(wanted)
+    assert len(seen) == 3  # nothing is among none
 
 
 def test_the_map_of_ten_thousand_nodes_is_compact(olga, people):
