@@ -18,7 +18,7 @@ from kubernetes.config import incluster_config
 from tests.base import wait_until
 from tests.workflows.conftest import service, status_of
 from tests.workflows.hosted import KEY, REF, plan
-from tests.workflows.testbeds import start_cluster
+from tests.workflows.testbeds import RIGHTS, start_cluster
 from workflows_app import services, steps
 from workflows_app.drivers import kubernetes
 from workflows_app.drivers.base import Probe, RuntimeFault, Strategy
@@ -537,31 +537,6 @@ def test_what_kubernetes_refuses_is_permanent_and_in_its_words(driver):
     elsewhere = KubernetesRuntime("real", {"namespace": "nowhere"}, driver._secrets)
     with pytest.raises(RuntimeFault, match="nowhere"):
         elsewhere.apply(plan(image="a:1"))
-
-
-# The rights that docs/workflows.md asks for, and no others.
-RIGHTS = """
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: muster}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: muster}
-rules:
-- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch, create, patch, delete]}
-- {apiGroups: [""], resources: [services], verbs: [get, list, watch, create, patch, delete]}
-- {apiGroups: [""], resources: [pods], verbs: [get, list, watch]}
-- {apiGroups: [apps], resources: [replicasets], verbs: [get, list, watch]}
-- {apiGroups: [""], resources: [pods/log], verbs: [get]}
-- {apiGroups: [""], resources: [events], verbs: [get, list]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: muster}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: muster}
-subjects: [{kind: ServiceAccount, name: muster, namespace: inside}]
-"""
 
 
 @pytest.mark.kubernetes

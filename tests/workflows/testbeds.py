@@ -26,6 +26,30 @@ default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
 runtime = "{runtime}"
 """
 
+# The rights that docs/workflows.md asks for, and no others.
+RIGHTS = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: muster}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: muster}
+rules:
+- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [""], resources: [services], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [""], resources: [pods], verbs: [get, list, watch]}
+- {apiGroups: [apps], resources: [replicasets], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [pods/log], verbs: [get]}
+- {apiGroups: [""], resources: [events], verbs: [get, list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: muster}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: muster}
+subjects: [{kind: ServiceAccount, name: muster, namespace: inside}]
+"""
+
 
 def _free_ports(count: int) -> int:
     """The first of so many ports in a row that nobody listens on."""
