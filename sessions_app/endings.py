@@ -14,6 +14,7 @@ from events_app.models import InvalidTransition
 from events_app.services import finish_background_task, record_event, recording, report_progress
 from events_app.states import BackgroundTaskStatus
 from sessions_app.counts import Counts, chunks
+from sessions_app.locks import lock_ownership
 from sessions_app.models import BootSession, NodePhase, Phase
 from sessions_app.nodeset import fold
 from sessions_app.states import Category, PhaseName, SessionResult, SessionStatus, Step
@@ -148,6 +149,7 @@ def sweep() -> int:
     touched = 0
     for session in stuck.select_related("domain"):
         with recording():
+            lock_ownership()
             session = BootSession.objects.select_for_update(of=("self",)).get(pk=session.pk)
             if (
                 session.status != SessionStatus.RUNNING

@@ -21,6 +21,7 @@ from events_app.services import record_event, recording, start_background_task, 
 from sessions_app import drivers, endings, setup, steps
 from sessions_app.counts import Counts
 from sessions_app.limit import LimitError, parse_limit
+from sessions_app.locks import lock_ownership
 from sessions_app.models import (
     Bmc,
     BootArtifacts,
@@ -270,11 +271,12 @@ def cancel_session(*, session: BootSession, actor: Any, reason: str = "") -> Boo
     where the session is complete.
     """
     with recording():
-        session = BootSession.objects.select_for_update(of=("self",)).get(pk=session.pk)
+        # Nobody gives it rows meanwhile, so they can be locked before the session is, as workers do.
+        lock_ownership()
         now = timezone.now()
         why = reason or f"Cancelled by {getattr(actor, 'username', None) or 'the system'}."
         setup.exclude_rows(NodePhase.objects.of_session(session.pk), why, now)
-        session.refresh_from_db(fields=["open_nodes", "status"])
+        session = BootSession.objects.select_for_update(of=("self",)).get(pk=session.pk)
         session.move_to(
             SessionStatus.COMPLETE,
             result=SessionResult.CANCELLED,
@@ -294,7 +296,7 @@ def retry_failed(*, session: BootSession, actor: Any, nodes: list[str] | None = 
     newer session has taken since and that nobody else is at work with. Raises Refused where there are none.
     """
     with recording():
-        setup.lock_ownership()
+        lock_ownership()
         now = timezone.now()
         failed = NodePhase.objects.of_session(session.pk).filter(category=Category.FAILED)
         if not session.by_hand:

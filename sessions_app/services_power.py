@@ -20,6 +20,7 @@ from accounts_app.models import ApiKey, Domain, User
 from events_app.services import record_event, recording, report_progress, start_background_task, wake
 from sessions_app import setup, steps
 from sessions_app.counts import chunks
+from sessions_app.locks import lock_ownership
 from sessions_app.models import BootSession, BootSet, Node, NodePhase, Phase
 from sessions_app.models.nodes import natural
 from sessions_app.nodeset import fold
@@ -142,7 +143,7 @@ def act_by_hand(
     if network_boot and action not in (ByHand.ON, ByHand.CYCLE):
         raise Refused("Only a node that is switched on can boot from the network.")
     with recording():
-        setup.lock_ownership()
+        lock_ownership()
         made = plan(action=action, ids=ids, busy=busy)
         if not made.nodes:
             raise Refused(setup.NO_NODES)

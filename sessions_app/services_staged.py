@@ -14,6 +14,7 @@ from django.utils import timezone
 from events_app.services import recording, wake
 from sessions_app import setup, steps
 from sessions_app.counts import chunks
+from sessions_app.locks import lock_ownership
 from sessions_app.models import BootArtifacts, BootSession, BosOptions, Node, NodePhase
 from sessions_app.states import Category, LastAction, Operation, SessionStatus
 
@@ -37,7 +38,7 @@ def apply_staged(*, names: Iterable[str], nodes: Any, actor: Any) -> Applied:
     names = list(dict.fromkeys(names))
     applied = Applied()
     with recording():
-        setup.lock_ownership()
+        lock_ownership()
         now = timezone.now()
         by_name = _staged_nodes(nodes, names)
         begun: dict[int, list[Node]] = defaultdict(list)

@@ -17,6 +17,7 @@ from django.utils import timezone
 from events_app.services import recording, wake
 from sessions_app import endings, services, setup, steps, work
 from sessions_app.flow import Move
+from sessions_app.locks import lock_ownership
 from sessions_app.models import BootSession, BootSet, BosOptions, Node, NodePhase, Phase
 from sessions_app.services import Refused
 from sessions_app.services_bos import moment
@@ -47,8 +48,11 @@ def update_boot_set(*, session_id: int, boot_set: str, updates: list[dict[str, A
     that a node can't make (of the original's faults: strangers appear, and a node is in two categories).
     """
     with recording():
-        session = BootSession.objects.select_for_update(of=("self",)).get(pk=session_id)
+        lock_ownership()  # one may become a retry
+        session = BootSession.objects.get(pk=session_id)
         found = BootSet.objects.get(session=session, name=boot_set)
+        rows = NodePhase.objects.filter(phase__boot_set=found).select_for_update(of=("self",)).order_by("id")
+        list(rows.values_list("id", flat=True))  # all at once: a worker may hold those of the next update
         for update in updates:
             data = update["data"]
             if update["update_type"] == "GenericMetadata":

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
 from django.db.models import F, Max
 from django.utils import timezone
 
@@ -16,6 +15,7 @@ from sessions_app import endings
 from sessions_app.counts import Counts, chunks
 from sessions_app.images import artifacts_of
 from sessions_app.limit import LimitError
+from sessions_app.locks import lock_ownership
 from sessions_app.models import (
     BootArtifacts,
     BootSession,
@@ -177,20 +177,6 @@ def wait_for_claims(rows: NodePhaseQuerySet, node_ids: list[int], now: datetime)
     held = Node.objects.filter(id__among=node_ids, busy_until__gt=now)
     for node_id, until in held.values_list("id", "busy_until"):
         rows.filter(node_id=node_id).update(due_at=until)
-
-
-OWNERSHIP = 7_020_914_001  # a number that nobody else locks by
-
-
-def lock_ownership() -> None:
-    """Let nodes change hands in one transaction at a time; it is asked for first, before any row's lock.
-
-    Otherwise two that begin at once would each find the node free. SQLite's transactions follow one another
-    anyway.
-    """
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [OWNERSHIP])
 
 
 def _desire(session: BootSession, boot_set: BootSet, ids: list[int], now: datetime) -> None:
