@@ -97,7 +97,7 @@ def update_workflow(*, workflow: Workflow, actor: Any, **values: Any) -> Backgro
     keys = values.pop("keys", None)
     with recording():
         workflow = Workflow.objects.select_for_update().get(pk=workflow.pk)
-        deployment = deployment_of(workflow)
+        deployment = _held(workflow)
         idle = deployment is None or deployment.status == DeploymentStatus.UNPUBLISHED
         if "runtime" in values and values["runtime"] != workflow.runtime and not idle:
             raise ValidationError({"runtime": "Unpublish the workflow before moving it to another runtime."})
@@ -130,6 +130,12 @@ def delete_workflow(*, workflow: Workflow, actor: Any) -> None:
 def deployment_of(workflow: Workflow) -> Deployment | None:
     """The workflow's deployment; None where it has never been published."""
     return Deployment.objects.select_related("revision", "runtime", "workflow").filter(pk=workflow.pk).first()
+
+
+def _held(workflow: Workflow) -> Deployment | None:
+    """The same, locked: before its background task, as by whoever stores what its runtime says."""
+    rows = Deployment.objects.select_for_update(of=("self",))
+    return rows.select_related("revision", "runtime", "workflow").filter(pk=workflow.pk).first()
 
 
 def _check(workflow: Workflow) -> None:
@@ -187,7 +193,7 @@ def publish_workflow(*, workflow: Workflow, actor: Any) -> BackgroundTask:
     _check(workflow)
     with recording():
         workflow = Workflow.objects.select_for_update().get(pk=workflow.pk)
-        return _bring(workflow, deployment_of(workflow), actor)
+        return _bring(workflow, _held(workflow), actor)
 
 
 def _bring(workflow: Workflow, deployment: Deployment | None, actor: Any) -> BackgroundTask:
@@ -350,7 +356,7 @@ def unpublish_workflow(*, workflow: Workflow, actor: Any) -> BackgroundTask:
     """
     with recording():
         Workflow.objects.select_for_update().get(pk=workflow.pk)
-        deployment = deployment_of(workflow)
+        deployment = _held(workflow)
         if deployment is None:
             raise InvalidTransition(f"workflow {workflow.pk}", "never published", "unpublished")
         if deployment.status in {DeploymentStatus.UNPUBLISHED, DeploymentStatus.UNPUBLISHING}:
@@ -380,7 +386,7 @@ def scale_service(*, workflow: Workflow, service: str, replicas: int, actor: Any
         chosen["replicas"] = replicas
         workflow.services = specs
         workflow.save()
-        deployment = deployment_of(workflow)
+        deployment = _held(workflow)
         if deployment is None or not deployment.wanted:
             raise InvalidTransition(f"workflow {workflow.pk}", "not published", "scaled")
         wanted = {**deployment.replicas, service: replicas}
@@ -397,7 +403,7 @@ def roll_back(*, workflow: Workflow, actor: Any, revision: int | None = None) ->
     """
     with recording():
         workflow = Workflow.objects.select_for_update().get(pk=workflow.pk)
-        deployment = deployment_of(workflow)
+        deployment = _held(workflow)
         if deployment is None or not deployment.wanted:
             raise InvalidTransition(f"workflow {workflow.pk}", "not published", "rolled back")
         earlier = _earlier(workflow, deployment, revision)

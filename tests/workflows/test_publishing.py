@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.utils import timezone
 
 from events_app.models import BackgroundTask, InvalidTransition, LifecycleEvent
+from tests.base import wait_until
+from tests.sessions_app.test_races import at_once, somebody_waits
 from tests.workflows.conftest import service
 from workflows_app import services, steps
 from workflows_app.drivers.base import RuntimeFault
@@ -480,3 +484,38 @@ def test_secrets_of_a_runtime_are_kept_encrypted_and_told_to_nobody(olga):
     with pytest.raises(ValidationError) as refused:
         services.create_runtime(name="odd", kind="fake", settings={"pasword": "hunter2"}, actor=olga)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.engine
+@pytest.mark.django_db(transaction=True)
+def test_who_asks_for_something_newer_and_who_stores_a_look_wait_for_each_other(
+    make_workflow, olga, monkeypatch, caplog
+):
+    """The publisher is stopped once it has ended the progress bar before; the look wants that bar, too."""
+    workflow = make_workflow(service(replicas=2))
+    services.publish_workflow(workflow=workflow, actor=olga)
+    ended, looked = threading.Event(), threading.Event()
+    follow = services._follow
+
+    def stop(*given):
+        task = follow(*given)
+        ended.set()
+        if connection.vendor == "postgresql":
+            wait_until(lambda: looked.is_set() or somebody_waits(), what="the look to wait")
+        return task
+
+    monkeypatch.setattr(services, "_follow", stop)
+
+    def look():
+        assert ended.wait(60)
+        try:
+            return steps.reconcile()
+        finally:
+            looked.set()
+
+    found = at_once(lambda: services.unpublish_workflow(workflow=workflow, actor=olga), look)
+    assert not [one for one in found if isinstance(one, Exception)], found
+    assert "could not be reconciled" not in caplog.text
+    due_again()
+    steps.reconcile()
+    assert deployment().status == DeploymentStatus.UNPUBLISHED
