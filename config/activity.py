@@ -14,6 +14,7 @@ from accounts_app.permissions import PageRequest, may, page_needs
 from accounts_app.states import Verb
 from events_app.models import BackgroundTask, LifecycleEvent
 from events_app.states import BackgroundTaskStatus
+from workflows_app.states import COLOUR_LOOKS
 
 AREAS = {
     "session": "Sessions",
@@ -36,6 +37,8 @@ PHRASES: dict[str, tuple[str, str, str]] = {
     "session_creating": ("◐", "blue", "began to switch nodes"),
     "session_started": ("●", "green", "has booted what it could"),
     "session_terminated": ("●", "green", "ended"),
+    "session_deleted": ("–", "grey", "was deleted"),
+    "components_changed": ("○", "slate", "changed what nodes should run"),
     "node_registered": ("○", "slate", "was added to the inventory"),
     "bmc_registered": ("○", "slate", "was registered"),
     "bmc_credentials_rotated": ("○", "slate", "has new credentials"),
@@ -61,7 +64,14 @@ PHRASES: dict[str, tuple[str, str, str]] = {
     "task_run_failed": ("✕", "red", "failed"),
     "task_run_cancelled": ("–", "grey", "had a run cancelled"),
     "task_run_discarded": ("–", "grey", "had a plan discarded"),
+    "task_run_cancelling": ("–", "grey", "is asked to stop"),
     "task_health": ("▲", "amber", "changed its health"),
+    "task_deleting": ("–", "grey", "is being deleted"),
+    "task_imported": ("○", "slate", "was imported"),
+    "task_tick_skipped": ("○", "slate", "let a time of its schedule pass"),
+    "task_state_unlocked": ("○", "slate", "had its state unlocked"),
+    "task_watch_failed": ("▲", "amber", "can't watch what it waits for"),
+    "task_watch_restored": ("●", "green", "watches again"),
     "workflow_created": ("○", "slate", "was described"),
     "workflow_updated": ("○", "slate", "was changed"),
     "workflow_rollout": ("◐", "blue", "is being rolled out"),
@@ -70,6 +80,17 @@ PHRASES: dict[str, tuple[str, str, str]] = {
     "workflow_failed": ("✕", "red", "could not be published"),
     "workflow_unpublishing": ("◐", "blue", "is being unpublished"),
     "workflow_unpublished": ("–", "grey", "is unpublished"),
+    "workflow_stuck": ("✕", "red", "could not be unpublished"),
+    "workflow_withdrawn": ("–", "grey", "is to be unpublished"),
+    "workflow_deleted": ("–", "grey", "was deleted"),
+    "workflow_colour": ("○", "slate", "is now"),
+    "service_changed": ("○", "slate", "has news of a service"),
+    "service_removed": ("–", "grey", "has a service less"),
+    "run_queued": ("○", "slate", "queued an analysis"),
+    "run_succeeded": ("●", "green", "took an analysis"),
+    "run_failed": ("✕", "red", "refused an analysis"),
+    "run_timed_out": ("✕", "red", "could not take an analysis in time"),
+    "run_cancelled": ("–", "grey", "had an analysis cancelled"),
     "bgtask_updated": ("◐", "blue", "goes on"),
     "bgtask_done": ("●", "green", "is done"),
     "bgtask_failed": ("✕", "red", "failed"),
@@ -109,6 +130,14 @@ def entry(event: LifecycleEvent) -> Entry:
     data = event.data if isinstance(event.data, dict) else {}
     if data.get("result") == "FAILURE" or event.name.endswith(("_failed", "_error", "_errored")):
         glyph, tone = "✕", "red"
+    service = data.get("service")
+    if event.name == "workflow_colour":
+        colour = str(data.get("actualStatus") or "")
+        phrase += f" {colour}" if colour else " without a colour"
+        glyph, tone = COLOUR_LOOKS.get(colour, (glyph, tone))
+    elif event.name == "service_changed" and isinstance(service, dict) and "desired" in service:
+        phrase = f"has {service.get('actual')}/{service['desired']} of {service.get('name')}"
+        glyph, tone = COLOUR_LOOKS.get(str(service.get("status")), (glyph, tone))
     detail = str(data.get("reason") or data.get("message") or data.get("by") or "")
     return Entry(event, (glyph, tone), phrase, detail)
 

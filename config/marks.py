@@ -74,6 +74,12 @@ def counted(number: int, words: str) -> str:
 
 
 @register.filter
+def worded(name: str) -> str:
+    """A name of the code as words: `import_nodes` → `import nodes`."""
+    return name.replace("_", " ")
+
+
+@register.filter
 def spaced(names: str) -> str:
     """Folded names with room to break lines between them, not inside: `x1c[0,2], x3`."""
     return re.sub(r",(?![^\[]*\])(?! )", ", ", names)

@@ -295,6 +295,7 @@ def followed(*, kind: str, owner: Any = None, subject: str = "", total: int = 0)
     told before that is over, so the bar goes from 0 to its end; a terminal shows the way between.
     """
     task = start_background_task(kind=kind, owner=owner, subject=subject, total=total, message="Begun")
+    report_progress(task.pk, current=0)  # told now: nothing is told again before the end
     try:
         yield task
     except BaseException as error:

@@ -159,8 +159,9 @@ def _confirm(
     identity = asked["identity"] or uuids.uuid4()
     template: SessionTemplate = asked["template"]
     count = len(preview.names)
-    operation = Operation(asked["operation"]).label
-    verb = "Stage" if asked["stage"] else operation.capitalize()
+    operation = Operation(asked["operation"])
+    word = "shut down" if operation == Operation.SHUTDOWN else operation.label
+    verb = "Stage" if asked["stage"] else word.capitalize()
     confirmation = Confirmation(
         title=f"{verb} {count:,} node{'' if count == 1 else 's'}?",
         verb=f"{verb} {count:,} node{'' if count == 1 else 's'}",

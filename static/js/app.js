@@ -4,7 +4,7 @@ import { flashChanges, startLive } from "./live.js";
 import { startMap } from "./nodemap.js";
 import { startTicks } from "./ticks.js";
 import { startTimes } from "./times.js";
-import { startAutoForms, startCopies, startDialogs, startKeys, startLogs, startOnce, startSwitches, startTitle, startToasts, startTypedCounts } from "./ui.js";
+import { startAutoForms, startCopies, startDialogs, startKeys, startLogs, startMenus, startOnce, startSwitches, startTitle, startToasts, startTypedCounts } from "./ui.js";
 
 startTimes();
 startSwitches();
@@ -17,6 +17,7 @@ startLogs();
 startOnce();
 startTitle();
 startCopies();
+startMenus();
 startTicks();
 flashChanges();
 startMap();

@@ -102,6 +102,21 @@ export function startSwitches() {
   });
 }
 
+/** Menus are `details`: they close by a click elsewhere, and by Escape, which gives their button the focus back. */
+export function startMenus() {
+  const open = () => document.querySelectorAll("details:has(> .menu)[open]");
+  document.addEventListener("click", (event) => {
+    for (const menu of open()) if (!menu.contains(event.target) || event.target.closest(".menu a")) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || dialog()?.open) return;
+    for (const menu of open()) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+}
+
 /** Fields marked data-auto send their form when they change. */
 export function startAutoForms() {
   document.addEventListener("change", (event) => {

@@ -181,7 +181,7 @@ def test_a_session_is_started_and_watched_to_its_end_though_the_web_process_dies
     olga.check("input[value=shutdown]")
     olga.fill("#id_nodes", "x1000c0s3")
     olga.click("text=Preview")
-    assert "Shutdown 4 nodes?" in olga.inner_text("main")
+    assert "Shut down 4 nodes?" in olga.inner_text("main")
     olga.click("button[name=confirm]")
     olga.wait_for_selector("text=was accepted")
     olga.wait_for_selector("text=Waiting for a worker")

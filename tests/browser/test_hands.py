@@ -30,7 +30,7 @@ def test_each_action_can_be_done_without_script(plain, place):
     plain.check("input[value=shutdown]")
     plain.fill("#id_nodes", "x1000c0s3b1")
     plain.click("main button.main")
-    assert "Shutdown 2 nodes?" in said()
+    assert "Shut down 2 nodes?" in said()
     plain.click("button[name=confirm]")
     assert "was accepted" in said()
     plain.click("text=Cancel…")
