@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.workflows.hosted import plan
 from workflows_app.drivers.kubernetes import KubernetesRuntime
-from workflows_app.drivers.kubernetes_objects import digest_of, pod_status, service_states
+from workflows_app.drivers.kubernetes_objects import deployment as made_for
+from workflows_app.drivers.kubernetes_objects import digest_of, nodes_sleep, pod_status, service_states
 
 RECORDED = json.loads((Path(__file__).parent / "kubelet.json").read_text())
 
@@ -69,6 +71,25 @@ def test_what_was_deleted_behind_us_is_noticed_while_its_pods_still_end():
     assert digest_of([web, words], network, [pod({}), pod({}, "words")]) == "abc"
     assert digest_of([words], network, [pod({}), pod({}, "words")]) == ""
     assert digest_of([web, words], [], []) == ""
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "expected"),
+    [
+        ("1", "20", "exec"),
+        ("1", "32+", "exec"),
+        ("1", "33", "sleep"),
+        ("1", "34+", "sleep"),
+        ("2", "0", "sleep"),
+    ],
+)
+def test_pods_are_told_to_end_after_a_pause_by_the_node_where_every_node_can(major, minor, expected):
+    wanted = plan(image="a:1", drain_seconds=3)
+    able = nodes_sleep({"major": major, "minor": minor})
+    made = made_for(wanted, wanted.services[0], nodes_sleep=able)
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    ways = {"exec": {"exec": {"command": ["sleep", "3"]}}, "sleep": {"sleep": {"seconds": 3}}}
+    assert container["lifecycle"] == {"preStop": ways[expected]}
 
 
 def test_a_watch_whose_place_the_server_has_forgotten_begins_anew():

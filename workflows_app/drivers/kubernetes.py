@@ -30,6 +30,7 @@ from workflows_app.drivers.kubernetes_objects import (
     digest_of,
     is_drifted,
     network_service,
+    nodes_sleep,
     says_nothing,
     service_states,
     warnings_by_pod,
@@ -91,11 +92,12 @@ class KubernetesRuntime(RuntimeDriver):
         namespace = self._namespace()
         apps, core = client.AppsV1Api(self._client()), client.CoreV1Api(self._client())
         options: dict[str, Any] = {"field_manager": MANAGER, "force": True, "_content_type": APPLY}
+        sleeps = nodes_sleep(self._call(client.VersionApi(self._client()).get_code))
         for service in plan.services:
             if service.port is not None:
                 body = network_service(plan, service)
                 self._call(core.patch_namespaced_service, service.id, namespace, body, **options)
-            body = deployment(plan, service)
+            body = deployment(plan, service, nodes_sleep=sleeps)
             name = body["metadata"]["name"]
             taken = self._call(apps.patch_namespaced_deployment, name, namespace, body, **options)
             note = applied_note(taken)

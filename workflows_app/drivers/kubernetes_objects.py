@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -35,8 +36,11 @@ def deployment_name(ref: str, service: str) -> str:
     return f"depl-{service}-{ref}"
 
 
-def deployment(plan: Plan, service: ServicePlan) -> dict[str, Any]:
-    """The Deployment as server-side apply takes it: the fields that are ours, and no others."""
+def deployment(plan: Plan, service: ServicePlan, *, nodes_sleep: bool = False) -> dict[str, Any]:
+    """The Deployment as server-side apply takes it: the fields that are ours, and no others.
+
+    `nodes_sleep`: kubelets can wait before they ask a pod to end, without a program of its image.
+    """
     selector = {REF: plan.ref, SERVICE: service.id}
     labels = {**MANAGED_BY, "app.kubernetes.io/name": service.name, **selector}
     annotations = dict(service.annotations)
@@ -65,13 +69,13 @@ def deployment(plan: Plan, service: ServicePlan) -> dict[str, Any]:
             "revisionHistoryLimit": 2,
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": _pod_spec(plan, service),
+                "spec": _pod_spec(plan, service, nodes_sleep),
             },
         },
     }
 
 
-def _pod_spec(plan: Plan, service: ServicePlan) -> dict[str, Any]:
+def _pod_spec(plan: Plan, service: ServicePlan, nodes_sleep: bool) -> dict[str, Any]:
     drains = service.port is not None and service.drain_seconds > 0
     container: dict[str, Any] = {
         "name": service.name,
@@ -94,10 +98,13 @@ def _pod_spec(plan: Plan, service: ServicePlan) -> dict[str, Any]:
     if service.probe is not None:
         container["readinessProbe"] = _probe(service.probe, service.port)
     if drains:
-        # The pod leaves the routes when it is asked to end; requests under way get this long. An image
-        # without `sleep` only leaves an event.
-        wait = ["sleep", str(round(service.drain_seconds))]
-        container["lifecycle"] = {"preStop": {"exec": {"command": wait}}}
+        # The pod leaves the routes when it is to end; requests under way get this long before it is told.
+        # Where that needs the image's `sleep` and there is none, it only leaves an event.
+        seconds = max(1, round(service.drain_seconds))
+        wait = (
+            {"sleep": {"seconds": seconds}} if nodes_sleep else {"exec": {"command": ["sleep", str(seconds)]}}
+        )
+        container["lifecycle"] = {"preStop": wait}
     return {
         "containers": [container],
         "terminationGracePeriodSeconds": round(
@@ -149,6 +156,13 @@ def network_service(plan: Plan, service: ServicePlan) -> dict[str, Any]:
             "ports": [{"port": service.port, "targetPort": service.port, "protocol": "TCP"}],
         },
     }
+
+
+def nodes_sleep(version: Json) -> bool:
+    """Whether every kubelet that this API server may have has the sleep action: since 1.30 (KEP-3960),
+    and kubelets may be three minor versions older than it."""
+    numbers = re.match(r"(\d+)\.(\d+)", f"{version.get('major')}.{version.get('minor')}")
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (1, 33)
 
 
 # -- what does run ------------------------------------------------------------------------------------
