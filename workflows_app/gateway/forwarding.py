@@ -61,12 +61,16 @@ async def forward(session: aiohttp.ClientSession, routes: Routes, question: Ques
     give_up = time.monotonic() + min(GAP_SECONDS, question.seconds)
     end = time.monotonic() + question.seconds
     while True:
-        for address in routes.addresses(question.workflow_id, question.service):
+        tried: set[str] = set()
+        # Asked for each time: the address of a pod that is gone refuses nothing, it is silent for as long as
+        # we wait, and meanwhile the routes have changed.
+        while address := routes.best(question.workflow_id, question.service, tried):
+            tried.add(address)
             routes.busy[address] += 1
             try:
                 return await _ask(session, address, question, max(0.1, end - time.monotonic()))
             except NotConnected:
-                continue
+                routes.avoid(address)
             finally:
                 routes.busy[address] -= 1
                 if routes.busy[address] <= 0:

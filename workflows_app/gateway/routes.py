@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from events_app.models import EventCounter
@@ -13,6 +14,7 @@ from workflows_app.models.deployments import stream_count
 from workflows_app.states import USABLE, WANTED_PUBLISHED
 
 LOAD_EVERY = 2.0  # seconds, for what changes by the passing of time: which gateways are at work
+AVOIDED_FOR = 5.0  # seconds that an address which could not be connected to comes last
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Routes:
         self.by_workflow: dict[str, Route] = {}
         self.by_token: dict[str, Route] = {}
         self.busy: Counter[str] = Counter()
+        self._avoided: dict[str, float] = {}  # address -> until when
         self._turn = itertools.count()
         self._newest: int | None = None  # event, when they were loaded
         self._loaded_at = float("-inf")
@@ -70,11 +73,24 @@ class Routes:
         self.by_workflow = routes
         self.by_token = {route.token: route for route in routes.values()}
 
-    def addresses(self, workflow_id: str, service: str) -> list[str]:
-        """Replicas of a service, the least busy first, equally busy ones in turn."""
+    def avoid(self, address: str) -> None:
+        """It could not be connected to. Pods of a node that has died are ready for long: not every request
+        shall wait for them."""
+        now = time.monotonic()
+        self._avoided = {each: until for each, until in self._avoided.items() if until > now}
+        self._avoided[address] = now + AVOIDED_FOR
+
+    def best(self, workflow_id: str, service: str, tried: Collection[str] = ()) -> str:
+        """The replica to ask next, but for those `tried`: the least busy, equally busy ones in turn, those to
+        avoid last; "" where there is none."""
         route = self.by_workflow.get(workflow_id)
-        found = route.addresses.get(service, []) if route else []
+        known = route.addresses.get(service, []) if route else []
+        found = [address for address in known if address not in tried]
         if not found:
-            return []
+            return ""
         turn = next(self._turn) % len(found)
-        return sorted(found[turn:] + found[:turn], key=lambda address: self.busy[address])
+        now = time.monotonic()
+        return min(
+            found[turn:] + found[:turn],
+            key=lambda address: (self._avoided.get(address, 0.0) > now, self.busy[address]),
+        )
