@@ -15,6 +15,7 @@ from sessions_app import selectors as sessions
 from sessions_app.selectors import Attention
 from tasks_app import selectors as tasks
 from workflows_app import selectors as workflows
+from workflows_app.states import COLOUR_LOOKS
 
 SEEN_WITHIN = 60.0  # seconds; they note themselves every 2 s, and a busy machine may be late
 
@@ -54,6 +55,7 @@ def _parts(counts: dict[str, int], **tones: str) -> list[tuple[int, str]]:
 def overview(request: PageRequest) -> HttpResponse:
     """`/` for people."""
     user = request.user
+    workflow_tones = {colour: tone for colour, (_, tone) in COLOUR_LOOKS.items()}
     recent = sessions.sessions_with_counts(user).order_by("-created_at")[:6]
     context = {
         "attention": attention(user),
@@ -65,7 +67,7 @@ def overview(request: PageRequest) -> HttpResponse:
         "bars": {
             "sessions": _parts(of_sessions, succeeded="green", failed="red", running="blue", pending="slate"),
             "nodes": _parts(of_nodes, idle="green", failed="red", busy="blue", off="slate"),
-            "workflows": _parts(of_workflows, GREEN="green", ill="red", unpublished="slate"),
+            "workflows": _parts(of_workflows, **workflow_tones, unpublished="slate"),
         },
         "recent_events": activity.recent(user, most=14),
         "recent_sessions": sessions.session_rows(recent),

@@ -34,7 +34,7 @@ class Colour(TextChoices):
 # Glyph and token of each colour, for HTML, admin and docs alike: colour is never alone.
 COLOUR_LOOKS: dict[str, tuple[str, str]] = {
     Colour.GREEN: ("●", "green"),
-    Colour.YELLOW: ("◐", "blue"),
+    Colour.YELLOW: ("◐", "yellow"),
     Colour.ORANGE: ("▲", "amber"),
     Colour.RED: ("✕", "red"),
 }
