@@ -116,6 +116,7 @@ class NodeMap {
   readColours() {
     const probe = document.createElement("span");
     probe.hidden = true;
+    probe.className = "own-colours"; // also where the system takes those of text
     this.root.append(probe);
     const colour = (text) => {
       probe.style.color = text;

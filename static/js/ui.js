@@ -43,7 +43,10 @@ async function openDialog(url, link) {
   shell.showModal();
   shell.addEventListener("close", () => opener?.isConnected && opener.focus(), { once: true });
   startTypedCounts(shell);
-  (shell.querySelector("[autofocus]") ?? shell.querySelector("input:not([type=hidden]), button.main"))?.focus();
+  // Two times Enter destroys nothing: where the answer is dangerous, "Back" has the focus.
+  const slot = shell.querySelector("[data-slot]");
+  const first = slot.querySelector("button.main.danger") ? "input[data-typed-count], [data-close]" : "input:not([type=hidden]), button.main";
+  (slot.querySelector("[autofocus]") ?? slot.querySelector(first))?.focus();
 }
 
 /** Where a count must be typed, the button waits for it. The server checks it again. */

@@ -70,6 +70,10 @@ def test_only_ticked_rows_are_acted_on(olga, place):
     assert preview.locator(".big").inner_text().startswith("1 node")
     assert preview.locator(".names").inner_text() == "x1000c0s0b0n1"
     olga.keyboard.press("Escape")
+    olga.click(".bulk >> text=By hand…")
+    olga.keyboard.press("Escape")
+    assert olga.locator(".by-hand[open]").count() == 0
+    assert olga.evaluate("document.activeElement.innerText") == "By hand…"
     olga.uncheck("[data-tick=x1000c0s0b0n1]")
     assert "pick=state%3Dbooted" in olga.get_attribute(".bulk >> text=Reboot…", "href")
 
@@ -142,3 +146,10 @@ def test_axe_finds_nothing_serious_in_the_admin_and_the_phone_has_no_sideways(co
             found[f"{name} wide"] = page.evaluate("document.documentElement.scrollWidth")
         page.set_viewport_size({"width": 1440, "height": 900})
     assert found == {}
+
+
+def test_nothing_that_counts_seconds_is_read_out(olga, place):
+    olga.goto(f"{place.url}/sessions/{place.session}/?node=x1000c0s1b0n0")
+    assert olga.locator("#node-panel time").count() > 0
+    spoken = "[aria-live], [role=status], [role=alert]"
+    assert olga.locator(f":is({spoken}) :is(time, [data-running-since], [data-key])").count() == 0
