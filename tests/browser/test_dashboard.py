@@ -200,7 +200,8 @@ def test_a_confirmation_in_the_dialog_names_the_nodes_and_escape_does_nothing(ol
     olga.click("text=Cancel…")
     olga.wait_for_selector("dialog[open] .preview")
     assert "x1000c0s" in olga.inner_text("dialog .preview")
-    assert olga.evaluate("document.activeElement.innerText") == "Back, do nothing"  # Enter twice cancels nothing
+    # Enter twice cancels nothing.
+    assert olga.evaluate("document.activeElement.innerText") == "Back, do nothing"
     olga.keyboard.press("Escape")
     assert olga.locator("dialog[open]").count() == 0
     olga.wait_for_function("document.activeElement.innerText === 'Cancel…'")
