@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import yaml
+
 from deploy.local.keep import lines
 from tests.base import PROJECT
 
@@ -43,3 +45,11 @@ def test_units_run_lines_of_the_procfile() -> None:
     target = (PROJECT / "deploy" / "systemd" / "muster.target").read_text()
     units = set(re.findall(r"muster@(\w+)\.service", target))
     assert units | {"web"} == set(lines()) - {"redis", "emulator", "companion"}
+
+
+def test_containers_run_all_that_production_needs() -> None:
+    needed = set(lines()) - {"redis", "emulator", "companion"}
+    composed = yaml.safe_load((PROJECT / "deploy/container/compose.yaml").read_text())["services"]
+    assert set(composed) - {"database", "redis"} == needed
+    own = {name: each["command"] for name, each in composed.items() if name in needed - {"gateway"}}
+    assert own == {name: [name] for name in own}
