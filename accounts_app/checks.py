@@ -47,6 +47,9 @@ def check_encryption_keys(app_configs: Any, **kwargs: Any) -> list[Error]:
 def check_issuer(app_configs: Any, **kwargs: Any) -> list[Error]:
     """The site's OpenID Connect issuer, where one is configured, must be one that can be trusted."""
     known = settings.MUSTER_OIDC
+    if not settings.MUSTER_PASSWORDS and not (known["issuer"] and known["client_id"]):
+        why = "With MUSTER_PASSWORDS off and no single sign-on nobody can sign in."
+        return [Error(why, hint="docs/identity.md", id="accounts_app.E010")]
     if not known["issuer"]:
         return []
     wrong = []

@@ -100,7 +100,7 @@ def sso_callback(request: HttpRequest) -> HttpResponse:
         response = _not_signed_in(request, str(refused), 403)
     else:
         kept = request.session.get(single_sign_on.ID_TOKEN)
-        login(request, user, backend="django.contrib.auth.backends.ModelBackend")  # under a new session key
+        login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])  # under a new session key
         if kept:
             request.session[single_sign_on.ID_TOKEN] = kept
         request.session.set_expiry(timedelta(hours=settings.MUSTER_OIDC["session_hours"]))

@@ -36,7 +36,7 @@ class SignIn(LoginView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """With the other way in, where there is one."""
         sso = settings.MUSTER_OIDC["label"] if single_sign_on.is_configured() else ""
-        return super().get_context_data(sso=sso, **kwargs)
+        return super().get_context_data(sso=sso, passwords=settings.MUSTER_PASSWORDS, **kwargs)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if frontdoor.too_many_tries(request, request.POST.get("username", "")):

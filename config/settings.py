@@ -338,6 +338,8 @@ MUSTER_SCHEDULE_TIME_ZONE = env.text("MUSTER_SCHEDULE_TIME_ZONE", "UTC")
 
 # -- who you are --------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts_app.User"
+AUTHENTICATION_BACKENDS = ["accounts_app.passwords.Passwords"]
+MUSTER_PASSWORDS = env.flag("MUSTER_PASSWORDS", True)
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/login"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.test import Client
 
 from accounts_app import issuer as issuers
+from accounts_app.checks import check_issuer
 from accounts_app.models import AuditEntry, User
 from tests.accounts.conftest import ADA, Issuer
-from tests.factories import make_domain
+from tests.accounts.test_limits import TOKEN
+from tests.factories import PASSWORD, make_domain, make_olga
 
 pytestmark = pytest.mark.django_db
 SUPERADMIN = {**ADA, "realm_access": {"roles": ["muster-superadmin"]}}
@@ -153,6 +155,25 @@ def test_signing_out_ends_it_there_too_where_the_site_wants_it(issuer: Issuer, s
     assert asked["post_logout_redirect_uri"] == ["http://127.0.0.1:8000/login"]
     assert asked["id_token_hint"][0].count(".") == 2
     assert not is_in(client)
+
+
+@pytest.mark.parametrize("passwords", [True, False])
+def test_passwords_can_be_switched_off_at_every_door(issuer: Issuer, settings, passwords, redis_server):
+    settings.MUSTER_PASSWORDS = passwords
+    olga = {"username": make_olga().username, "password": PASSWORD}
+    by_form, by_json, by_token = Client(), Client(), Client()
+    by_form.post("/login", olga)
+    by_json.post("/server/login", olga, content_type="application/json")
+    form = urlencode({"grant_type": "password", **olga})
+    token = by_token.post(TOKEN, form, content_type="application/x-www-form-urlencoded")
+    assert (is_in(by_form), is_in(by_json), "access_token" in token.json()) == (passwords,) * 3
+    page = Client().get("/login").content.decode()
+    assert ('name="password"' in page, "/login/sso" in page) == (passwords, True)
+    client = Client()
+    issuer.sign_in(client)
+    assert is_in(client)
+    settings.MUSTER_OIDC = {**settings.MUSTER_OIDC, "issuer": ""}
+    assert [error.id for error in check_issuer(None)] == ([] if passwords else ["accounts_app.E010"])
 
 
 def test_without_an_issuer_there_is_no_button():
