@@ -191,6 +191,7 @@ class NodeAdmin(admin.ModelAdmin):
     ]
     readonly_fields = ["page", "power_state", "session", "failed", "error", "last_action", "system"]
 
+    ordering = ["name"]
     actions = ["switch_on", "shut_down", "power_cycle", "look"]
     change_list_template = "admin/node_list.html"
 

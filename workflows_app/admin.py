@@ -22,6 +22,9 @@ from workflows_app.models import Deployment, Gateway, Revision, Run, Runtime, Se
 from workflows_app.serializers import WorkflowSerializer, clean_services
 from workflows_app.states import COLOUR_LOOKS, RunStatus
 
+SERVICES_HELP = "A list, such as <code>{}</code>; processes have a command, no image. All fields: {}."
+EXAMPLE = '[{"name": "web", "image": "web:1", "port": 8080, "replicas": 2}]'
+
 
 class RuntimeForm(forms.ModelForm):
     """Public settings to be read and changed; secrets to be set anew, never to be read."""
@@ -137,7 +140,8 @@ class WorkflowAdmin(ExchangeAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """The form checks services as the API does, and the whole before anything is saved."""
-        form = super().get_form(request, obj, change, **kwargs)
+        helps = {"services": format_html(SERVICES_HELP, EXAMPLE, link("/api/docs/", "API docs"))}
+        form = super().get_form(request, obj, change, help_texts=helps, **kwargs)
 
         class Checked(form):  # type: ignore[misc, valid-type]
             def clean_services(self) -> list[dict[str, Any]]:

@@ -25,6 +25,9 @@ def pages(place: Site) -> dict[str, str]:
         "activity": "/activity/",
         "background-tasks": "/activity/background/",
         "keys": "/keys/",
+        "admin": "/admin/",
+        "admin-nodes": "/admin/sessions_app/node/",
+        "admin-workflow": "/admin/workflows_app/workflow/add/",
         "not-found": "/nothing/",
     }
     session = place.session
@@ -34,9 +37,9 @@ def pages(place: Site) -> dict[str, str]:
             "run": f"/tasks/{place.task}/runs/7/",
             "workflow": "/workflows/night-report/",
             "session": f"/sessions/{session}/?node={NODE}",
-            "session-errors": f"/sessions/{session}/?tab=errors",
-            "session-timeline": f"/sessions/{session}/?tab=timeline",
-            "session-log": f"/sessions/{session}/?tab=log",
+            "session-errors": f"/sessions/{session}/?tab=errors#details",
+            "session-timeline": f"/sessions/{session}/?tab=timeline#details",
+            "session-log": f"/sessions/{session}/?tab=log#details",
             "session-cancel": f"/sessions/{session}/cancel",
             "node": f"/nodes/{NODE}/",
             "nodes-range": "/nodes/?nodes=x1000c[0-3]s*b0n0",
@@ -81,6 +84,8 @@ def _take(started: Any, place: Site, folder: Path, asked: argparse.Namespace) ->
                 page.wait_for_load_state("load")
                 if page.locator("[data-map]").count():
                     page.wait_for_selector("[data-map] canvas:not([hidden])")
+                if "#" in path:  # anew, for the map above has its height by now
+                    page.evaluate("document.querySelector(location.hash).scrollIntoView()")
                 page.wait_for_timeout(300)
                 page.screenshot(path=folder / f"{name}-{size}-{theme}.png", full_page=asked.full)
             context.close()
