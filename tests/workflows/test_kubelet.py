@@ -76,6 +76,7 @@ def test_what_was_deleted_behind_us_is_noticed_while_its_pods_still_end():
 @pytest.mark.parametrize(
     ("major", "minor", "expected"),
     [
+        ("", "", "exec"),  # not told
         ("1", "20", "exec"),
         ("1", "32+", "exec"),
         ("1", "33", "sleep"),
@@ -85,7 +86,7 @@ def test_what_was_deleted_behind_us_is_noticed_while_its_pods_still_end():
 )
 def test_pods_are_told_to_end_after_a_pause_by_the_node_where_every_node_can(major, minor, expected):
     wanted = plan(image="a:1", drain_seconds=3)
-    able = nodes_sleep({"major": major, "minor": minor})
+    able = nodes_sleep({"major": major, "minor": minor} if major else {})
     made = made_for(wanted, wanted.services[0], nodes_sleep=able)
     (container,) = made["spec"]["template"]["spec"]["containers"]
     ways = {"exec": {"exec": {"command": ["sleep", "3"]}}, "sleep": {"sleep": {"seconds": 3}}}
