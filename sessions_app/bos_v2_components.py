@@ -25,7 +25,7 @@ from sessions_app.bos import (
     nothing,
     storable,
 )
-from sessions_app.bos_v2_documents import component_documents, with_relations
+from sessions_app.bos_v2_documents import component_documents, document_of, with_relations
 from sessions_app.bos_v2_parameters import (
     COMPONENT_ID,
     COMPONENTS_QUERY,
@@ -261,8 +261,7 @@ class ComponentView(ComponentsBase):
         request: Any = self.request._request
         request.recognised_as = f"node {token.node.name}"  # for the audit
         services.report_actual_state(token=token)
-        node = with_relations(Node.objects.filter(pk=token.node_id)).get()
-        return answer(component_documents([node])[0])
+        return answer(document_of(token.node_id))
 
 
 # -- staged sessions, options -----------------------------------------------------------------------

@@ -11,6 +11,7 @@ from django.db.models import Prefetch, QuerySet
 from sessions_app.bos import seconds
 from sessions_app.counts import chunks
 from sessions_app.models import BootArtifacts, BootSession, Node, NodePhase, SessionTemplate
+from sessions_app.prepared import Prepared
 from sessions_app.states import OFF_STEPS, LastAction, PhaseName, SessionStatus
 
 
@@ -158,6 +159,59 @@ def component_document(node: Node, phase: str) -> dict[str, Any]:
     if node.retry_policy is not None:
         document["retry_policy"] = node.retry_policy
     return document
+
+
+OWN = (
+    *(
+        "id",
+        "name",
+        "enabled",
+        "on_hold",
+        "failed",
+        "error",
+        "retry_policy",
+        "session_id",
+        "staged_session_id",
+    ),
+    *("desired_id", "desired_configuration", "desired_at", "actual_id", "actual_at"),
+    *("staged_id", "staged_configuration", "staged_at"),
+    *("last_action", "last_action_at", "last_action_failed"),
+    *("power_on_attempts", "power_off_graceful_attempts", "power_off_forceful_attempts"),
+)
+OF_ARTIFACTS = ("kernel", "initrd", "kernel_parameters")
+COLUMNS = (
+    *OWN,
+    *(f"{name}__{column}" for name in RELATIONS[:3] for column in OF_ARTIFACTS),
+    *(f"{name}__name" for name in RELATIONS[3:]),
+)
+ONE = Prepared(lambda node: Node.objects.filter(pk=node).values_list(*COLUMNS), node=int)
+DOING = Prepared(
+    lambda node, session: (
+        NodePhase.objects.open()
+        .filter(node_id=node, session_id=session)
+        .exclude(step="")
+        .values_list("phase__name", "step")
+    ),
+    node=int,
+    session=int,
+)
+
+
+def document_of(node_id: int) -> dict[str, Any]:
+    """One component, by two statements that are written once: each node that has booted asks for it."""
+    values = dict(zip(COLUMNS, ONE.rows(node=node_id)[0], strict=True))
+    node = Node(**{name: values[name] for name in OWN})
+    for name in RELATIONS[:3]:
+        pk = values[f"{name}_id"]
+        columns = {column: values[f"{name}__{column}"] for column in OF_ARTIFACTS}
+        setattr(node, name, BootArtifacts(pk=pk, **columns) if pk else None)
+    for name in RELATIONS[3:]:
+        pk = values[f"{name}_id"]
+        setattr(node, name, BootSession(pk=pk, name=values[f"{name}__name"]) if pk else None)
+    doing: list[tuple[Any, ...]] = []
+    if node.enabled and node.session_id is not None:
+        doing = DOING.rows(node=node_id, session=node.session_id)
+    return component_document(node, phase_word(*doing[-1]) if doing else "")
 
 
 NO_ARTIFACTS = {"initrd": "", "kernel": "", "kernel_parameters": ""}

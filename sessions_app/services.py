@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -375,7 +375,11 @@ def _reopen(session: BootSession, count: int, actor: Any) -> None:
 
 def find_booting_node(*, mac: str = "", name: str = "", nid: str = "") -> Node | None:
     """The node that asks for its boot script, by MAC, name or number; None if unknown or malformed."""
-    nodes = Node.objects.select_related("desired", "domain")
+    fields = ("name", "nid", "boot_address", "domain__name")
+    artifacts = ("desired__kernel", "desired__initrd", "desired__kernel_parameters")
+    nodes = Node.objects.select_related("desired", "domain", "token").only(
+        *fields, *artifacts, "token__address"
+    )
     if mac:
         digits = re.sub(r"[^0-9a-fA-F]", "", mac)
         return nodes.filter(mac=canonical_mac(mac)).first() if len(digits) == 12 else None
@@ -404,19 +408,28 @@ def issue_boot_token(*, node: Node, artifacts: BootArtifacts, address: str = "")
         "created_at": now,
         "address": address,
     }
-    moved = {**new, "previous_digest": F("digest"), "previous_artifacts": F("artifacts")}
-    rows = BootToken.objects.filter(node=node)
-    if not rows.filter(Q(address=address) | Q(created_at__lt=now - SCRIPT_HELD)).update(**moved):
-        other = rows.values_list("address", flat=True).first()
-        if other is None:
-            BootToken.objects.update_or_create(node=node, defaults=new)
-        else:
+    if not _is_first_token(node, new):
+        moved = {**new, "previous_digest": F("digest"), "previous_artifacts": F("artifacts")}
+        rows = BootToken.objects.filter(node=node)
+        if not rows.filter(Q(address=address) | Q(created_at__lt=now - SCRIPT_HELD)).update(**moved):
+            other = rows.values_list("address", flat=True).get()
             tell_contested(node=node, address=address, other=other)
             if settings.MUSTER_BOOT_STRICT:
                 raise Contested
             rows.update(**moved)
     Node.objects.filter(pk=node.pk).update(script_at=now)
     return token
+
+
+def _is_first_token(node: Node, new: dict[str, Any]) -> bool:
+    """Make the node's token where it has none; False where it has one."""
+    if getattr(node, "token", None) is not None:
+        return False
+    try:
+        BootToken(node=node, **new).save(force_insert=True)
+    except IntegrityError:  # another request was quicker
+        return False
+    return True
 
 
 def tell_contested(*, node: Node, address: str, other: str) -> None:
@@ -445,18 +458,23 @@ def report_actual_state(*, token: BootToken) -> None:
     """A node says that it runs what its boot token stands for (contracts, BOS 4.5); repeating is harmless.
 
     The row of work is locked before the node is written: a worker that holds the row at the moment finds
-    the report when it writes (work.write).
+    the report when it writes (work.write). SQLite's writers follow one another, so there it is enough that
+    the node is written first; and no transaction: over several statements a thread keeps the write lock for
+    as long as it waits for Python's, and everybody waits for it.
     """
     now = timezone.now()
-    with recording():
-        rows = NodePhase.objects.filter(
-            node_id=token.node_id, category__in=OPEN, step__in=(Step.AWAIT_ON, Step.AWAIT_REPORT)
-        )
-        ids = list(rows.select_for_update().order_by("id").values_list("id", flat=True))
-        Node.objects.filter(pk=token.node_id).update(actual=token.booted_id, actual_at=now)
-        if ids:
-            NodePhase.objects.filter(id__in=ids, claim=None).update(due_at=now)
-    if ids:
+    node = Node.objects.filter(pk=token.node_id)
+    actual = {"actual": token.booted_id, "actual_at": now}
+    rows = NodePhase.objects.open().filter(node_id=token.node_id, step__in=(Step.AWAIT_ON, Step.AWAIT_REPORT))
+    if connection.features.has_select_for_update:
+        with transaction.atomic():
+            waiting = list(rows.select_for_update().order_by("id").values_list("id", flat=True))
+            node.update(**actual)
+            woken = bool(waiting) and NodePhase.objects.filter(id__in=waiting, claim=None).update(due_at=now)
+    else:
+        node.update(**actual)
+        woken = rows.filter(claim=None).update(due_at=now)
+    if woken:
         steps.wake_workers()
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from accounts_app import secrets
 from accounts_app.models import Domain, OwnedQuerySet
 from sessions_app import drivers
+from sessions_app.prepared import Prepared
 from sessions_app.states import LastAction, PowerState, Reach
 
 # Cray's component name of a node: cabinet, chassis, slot, BMC, node.
@@ -244,17 +245,16 @@ class BootTokenManager(models.Manager["BootToken"]):
     """Finds tokens by what the node carries."""
 
     def find(self, token: str) -> BootToken | None:
-        """The row whose latest or previous token this is, with its node; None for any other text."""
+        """The row whose latest or previous token this is, with its node (name and last report); None for any
+        other text."""
         digest = secrets.digest(token, purpose="node")
-        row = (
-            self.select_related("node")
-            .only("digest", "previous_digest", "artifacts_id", "previous_artifacts_id", "created_at",
-                  "node__name", "node__actual_at")
-            .filter(models.Q(digest=digest) | models.Q(previous_digest=digest))
-            .first()
-        )  # fmt: skip
-        if row is not None:
-            row.booted_id = row.artifacts_id if row.digest == digest else row.previous_artifacts_id
+        rows = TOKENS.rows(digest=digest)
+        if not rows:
+            return None
+        pk, name, reported_at, *values = rows[0]
+        node = Node(pk=pk, name=name, actual_at=reported_at)
+        row = BootToken(node=node, **dict(zip(TOKEN_FIELDS, values, strict=True)))
+        row.booted_id = row.artifacts_id if row.digest == digest else row.previous_artifacts_id
         return row
 
 
@@ -286,6 +286,17 @@ class BootToken(models.Model):
         """Whether this text is one of the node's two tokens."""
         digest = secrets.digest(token, purpose="node")
         return secrets.same(digest, self.digest) or secrets.same(digest, self.previous_digest)
+
+
+TOKEN_FIELDS = ("id", "digest", "previous_digest", "artifacts_id", "previous_artifacts_id", "created_at")
+TOKENS = Prepared(
+    lambda digest: (
+        BootToken.objects.filter(models.Q(digest=digest) | models.Q(previous_digest=digest))
+        .order_by("id")
+        .values_list("node_id", "node__name", "node__actual_at", *TOKEN_FIELDS)[:1]
+    ),
+    digest=str,
+)
 
 
 @lru_cache(maxsize=65_536)  # the inventory's names are the same on each request
