@@ -1,6 +1,6 @@
 """Who did what: one row for each request that would change something, refused ones too.
 
-The row is written after the answer is known, in a transaction of its own, by one middleware for all
+The row is written after the answer is known, by itself, by one middleware for all
 doors: API, pages, admin. Nobody can change or delete a row: neither through the ORM nor past it, for
 triggers in the database refuse (migration 0002).
 """
