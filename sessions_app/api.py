@@ -68,7 +68,8 @@ class NodeViewSet(viewsets.ModelViewSet):
         """Those of the user's domain."""
         nodes = Node.objects.visible_to(self.request.user)
         related = ("bmc", "domain", "session", "desired", "actual")
-        return nodes.select_related(*related).prefetch_related("groups").order_by("name")
+        nodes = nodes.select_related(*related).defer("session__components", "session__limit")
+        return nodes.prefetch_related("groups").order_by("name")
 
     def perform_create(self, serializer: Any) -> None:
         """Through the service; an existing name is refused."""
@@ -137,6 +138,7 @@ class NodeViewSet(viewsets.ModelViewSet):
     def history(self, request: Request, name: str) -> Response:
         """Every phase of every session that this node went through, newest first."""
         rows = NodePhase.objects.filter(node=self.get_object()).select_related("session", "phase", "node")
+        rows = rows.defer("session__components", "session__limit")
         page = self.paginate_queryset(rows.order_by("-session_id", "phase__position"))
         return self.get_paginated_response(NodePhaseSerializer(page, many=True).data)
 
@@ -360,6 +362,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     def nodes(self, request: Request, id: Any = None) -> Response:
         """Each node in each phase; `?phase=` and `?category=` narrow it."""
         rows = NodePhase.objects.of_session(self.get_object().pk).select_related("node", "session", "phase")
+        rows = rows.defer("session__components", "session__limit")  # names of all nodes, for each row
         for name, field in (("phase", "phase__name"), ("category", "category")):
             if request.query_params.get(name):
                 rows = rows.filter(**{field: request.query_params[name]})

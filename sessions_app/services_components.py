@@ -109,7 +109,8 @@ def _locked_nodes(ids: Iterable[int]) -> dict[int, Node]:
     found: dict[int, Node] = {}
     for part in chunks(ids):
         list(Node.objects.filter(id__in=part).select_for_update().order_by("id").values_list("id", flat=True))
-        found.update(Node.objects.select_related("actual", "desired", "staged", "session").in_bulk(part))
+        nodes = Node.objects.select_related("actual", "desired", "staged", "session")
+        found.update(nodes.defer("session__components", "session__limit").in_bulk(part))
     return found
 
 

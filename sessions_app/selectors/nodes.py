@@ -69,6 +69,7 @@ def node_in_session(session: BootSession, name: str) -> tuple[Node, list[PhaseSt
         NodePhase.objects.of_session(session.pk)
         .filter(node__name=name)
         .select_related("phase__boot_set", "node__bmc", "node__session", "node__actual", "node__desired")
+        .defer("node__session__components", "node__session__limit")
         .order_by("phase__position")
     )
     if not rows:
@@ -246,5 +247,5 @@ def newest_by_hand(node: Node) -> PhaseStep | None:
     rows = NodePhase.objects.filter(node=node, session__by_hand=True).select_related(
         "session__owner", "phase"
     )
-    row = rows.order_by("-session_id").first()
+    row = rows.defer("session__components", "session__limit").order_by("-session_id").first()
     return phase_step(row) if row else None

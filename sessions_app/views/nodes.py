@@ -32,6 +32,8 @@ def node_list(request: PageRequest) -> HttpResponse:
     picked = pick(request.user, request.GET)
     page = Paginator(picked.nodes, PER_PAGE).get_page(request.GET.get("page"))
     shown = Node.objects.select_related("bmc", "session", "actual", "desired").prefetch_related("groups")
+    # A session's list of names is as long as the session is large, and here it would come with each node.
+    shown = shown.defer("session__components", "session__limit")
     by_id = shown.in_bulk([node.id for node in page])
     rows = [(node, *node_look(node), POWER_LOOKS[node.power_state]) for node in by_id.values()]
     order = {node.id: place for place, node in enumerate(page)}
@@ -63,7 +65,9 @@ def node_detail(request: PageRequest, name: str) -> HttpResponse:
     """`/nodes/NAME/`: now, desired, actual; its history over all sessions."""
     nodes = Node.objects.visible_to(request.user)
     node = get_object_or_404(
-        nodes.select_related("bmc", "session", "domain", "desired", "actual", "staged", "staged_session"),
+        nodes.select_related(
+            "bmc", "session", "domain", "desired", "actual", "staged", "staged_session"
+        ).defer("session__components", "staged_session__components"),
         name=name.lower(),
     )
     look, word = node_look(node)
