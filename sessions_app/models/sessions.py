@@ -81,7 +81,8 @@ class BootSession(Lifecycle):
     name = models.CharField(max_length=127)  # BOS v2's
     domain = models.ForeignKey(Domain, null=True, blank=True, on_delete=models.CASCADE)
     operation = models.CharField(max_length=16, choices=[*Operation.choices, *ByHand.choices])
-    by_hand = models.BooleanField(default=False)  # a person's action on nodes; BOS does not see it
+    # A person's action on nodes; BOS does not see it.
+    by_hand = models.BooleanField("power by hand", default=False)
     network_boot = models.BooleanField(default=True)  # who is switched on boots from the network once
     template = models.ForeignKey(SessionTemplate, null=True, blank=True, on_delete=models.SET_NULL)
     template_name = models.CharField(max_length=127)

@@ -31,9 +31,9 @@ DOING: dict[str, str] = {
     Step.AWAIT_FORCED_OFF: "going off after a power cut",
     Step.POWER_ON: "being switched on",
     Step.AWAIT_ON: "powering on",
-    Step.AWAIT_REPORT: "booting (power is on, their report is awaited)",
+    Step.AWAIT_REPORT: "booting (power is on, no report yet)",
     Step.CONFIGURE: "being configured",
-    Step.AWAIT_CONFIGURED: "applying their configuration",
+    Step.AWAIT_CONFIGURED: "applying the configuration",
 }
 
 
