@@ -10,6 +10,8 @@ function name() {
     const kind = field.matches(".vDateField") ? ", date" : field.matches(".vTimeField") ? ", time" : "";
     field.setAttribute("aria-label", `${words ?? "Search"}${kind}`);
   }
+  // Select2 puts the cross that empties a field among the items of its list.
+  document.querySelectorAll("ul > .select2-selection__clear").forEach((cross) => cross.setAttribute("role", "listitem"));
   document.querySelectorAll(".help-tooltip[aria-label]:not([role])").forEach((icon) => icon.setAttribute("role", "img"));
 }
 
