@@ -11,10 +11,8 @@ export function startTicks() {
     else return;
     draw();
   });
-  document.addEventListener("htmx:after:swap", () => {
-    for (const one of boxes()) one.checked = ticked.has(one.dataset.tick);
-    draw();
-  });
+  document.addEventListener("htmx:after:swap", agree);
+  addEventListener("pageshow", agree); // some browsers tick again, on the way back, what this page does not know of
 }
 
 const boxes = () => document.querySelectorAll("[data-tick]");
@@ -23,6 +21,12 @@ function set(box, on) {
   box.checked = on;
   if (on) ticked.add(box.dataset.tick);
   else ticked.delete(box.dataset.tick);
+}
+
+/** What looks ticked is what the bar acts on. */
+function agree() {
+  for (const one of boxes()) one.checked = ticked.has(one.dataset.tick);
+  draw();
 }
 
 function draw() {

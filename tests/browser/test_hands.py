@@ -78,6 +78,19 @@ def test_only_ticked_rows_are_acted_on(olga, place):
     assert "pick=state%3Dbooted" in olga.get_attribute(".bulk >> text=Reboot…", "href")
 
 
+def test_what_a_browser_ticks_by_itself_is_not_ticked(olga, place):
+    """Some restore a form on the way back: a row that looks ticked while the bar acts on all nodes."""
+    olga.goto(f"{place.url}/nodes/")
+    olga.evaluate(
+        """() => {
+          document.querySelector("[data-tick=x1000c0s0b0n1]").checked = true;
+          dispatchEvent(new PageTransitionEvent("pageshow"));
+        }"""
+    )
+    assert not olga.is_checked("[data-tick=x1000c0s0b0n1]")
+    assert "ticked" not in olga.inner_text(".bulk strong")
+
+
 def test_names_go_to_the_clipboard(olga, context, place):
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     olga.goto(f"{place.url}/nodes/x1000c0s1b0n0/")

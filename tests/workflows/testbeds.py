@@ -42,6 +42,7 @@ rules:
 - {apiGroups: [apps], resources: [replicasets], verbs: [get, list, watch]}
 - {apiGroups: [""], resources: [pods/log], verbs: [get]}
 - {apiGroups: [""], resources: [events], verbs: [get, list]}
+- {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
