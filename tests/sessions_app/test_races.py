@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection
 from django.test import Client
 
 from events_app.models import InvalidTransition
@@ -17,32 +17,10 @@ from sessions_app.services import Refused
 from sessions_app.states import OPEN, SWITCHING, Category, Operation, SessionResult, SessionStatus
 from tests.base import wait_until
 from tests.factories import make_key, make_nodes, make_olga, make_session, make_template
+from tests.racing import at_once, somebody_waits
 from tests.sessions_app.test_engine import rows_agree_with_counters
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engine]
-
-
-def at_once(*asked: Callable[[], Any]) -> list[Any]:
-    """What each answered, or the exception that it raised."""
-    together = threading.Barrier(len(asked))
-    found: list[Any] = [None] * len(asked)
-
-    def run(place: int, ask: Callable[[], Any]) -> None:
-        try:
-            together.wait(60)
-            found[place] = ask()
-        except Exception as error:
-            found[place] = error
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=one) for one in enumerate(asked)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-        assert not thread.is_alive()
-    return found
 
 
 def owners() -> dict[str, list[str]]:
@@ -190,13 +168,6 @@ def test_a_worker_that_writes_and_whoever_takes_its_session_do_not_hold_each_oth
     open_rows = NodePhase.objects.of_session(session.pk).filter(category__in=OPEN)
     assert session.open_nodes == open_rows.values("node").distinct().count()
     assert (session.status == SessionStatus.RUNNING) == open_rows.exists()
-
-
-def somebody_waits() -> bool:
-    """Whether a connection waits for a lock of another."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
 
 
 def test_cancel_and_retry_at_once_leave_a_session_that_is_over_or_at_work():

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from events_app.models import BackgroundTask, InvalidTransition, LifecycleEvent
 from tests.base import wait_until
-from tests.sessions_app.test_races import at_once, somebody_waits
+from tests.racing import at_once, somebody_waits
 from tests.workflows.conftest import service
 from workflows_app import services, steps
 from workflows_app.drivers.base import RuntimeFault
